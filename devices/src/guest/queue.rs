@@ -1,0 +1,88 @@
+//! One virtqueue of a guest's device, with its lock.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::{NetFeatures, Notifier};
+use crate::ring::{Chain, RingError, SplitRing};
+
+/// A virtqueue. A worker holds its lock for one burst; the control thread, when it changes the queue.
+#[derive(Debug, Default)]
+pub struct Queue {
+    state: Mutex<QueueState>,
+    // A worker in full flight would take the lock again before a parked thread wakes, so it looks here first.
+    waiting: AtomicU32,
+}
+
+/// A locked queue.
+pub type QueueGuard<'a> = MutexGuard<'a, QueueState>;
+
+/// What the lock protects.
+#[derive(Debug, Default)]
+pub struct QueueState {
+    /// Present while the ring is started (vhost-user: started).
+    pub ring: Option<SplitRing>,
+    /// vhost-user: enabled.
+    pub enabled: bool,
+    /// What the driver took.
+    pub features: NetFeatures,
+    /// The longest frame that the driver expects, Ethernet header included; `None` is any.
+    pub max_frame: Option<usize>,
+    /// Interrupts the driver.
+    pub call: Option<Notifier>,
+    /// Tells the front end that the ring is broken.
+    pub err: Option<Notifier>,
+    /// The driver does not kick: the ring is polled.
+    pub polled: bool,
+    /// Why the ring was stopped for good.
+    pub broken: Option<RingError>,
+    /// Reused for every chain that is taken.
+    pub(super) chains: Vec<Chain>,
+}
+
+impl Queue {
+    /// Locks for a change, ahead of the workers.
+    pub fn lock(&self) -> QueueGuard<'_> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let guard = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        guard
+    }
+
+    /// Locks for a burst, behind whoever waits to change the queue.
+    #[inline]
+    pub fn lock_for_burst(&self) -> QueueGuard<'_> {
+        while self.waiting.load(Ordering::Relaxed) != 0 {
+            std::thread::yield_now();
+        }
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl QueueState {
+    /// Whether frames may flow.
+    pub fn is_running(&self) -> bool {
+        self.ring.is_some() && self.enabled
+    }
+
+    /// Stops the ring because the driver broke its rules, and says so to the front end.
+    #[cold]
+    pub fn fail(&mut self, error: RingError) {
+        self.ring = None;
+        self.broken = Some(error);
+        if let Some(err) = &self.err {
+            err.notify();
+        }
+    }
+
+    /// Interrupts the driver if it is wanted and possible.
+    #[inline]
+    pub fn publish(&mut self) {
+        if let Some(ring) = &mut self.ring
+            && ring.publish()
+            && let Some(call) = &self.call
+        {
+            call.notify();
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! From a guest's transmit queue to a frame.
+
+use super::{NetFeatures, QueueState};
+use crate::packet::{BadOffload, Frame, LINEAR_LEN, Slice, VirtioNetHeader, accept};
+use crate::ring::{Buffer, Chain, RingError};
+
+/// The longest frame that is taken from a guest: the largest IP packet behind an Ethernet header with two VLAN tags.
+pub const MAX_FRAME_LEN: usize = 65535 + 14 + 8;
+
+/// What became of one turn of [`transmit`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transmitted {
+    /// The ring is empty.
+    Nothing,
+    /// `frame` holds a frame; complete the chain with this id once it is delivered or dropped.
+    Frame(u16),
+    /// The chain held a frame whose offload request cannot be honoured; complete the id.
+    BadOffload(u16, BadOffload),
+    /// The frame was longer than any may be; complete the id.
+    TooLong(u16),
+    /// The driver broke the ring's rules; the queue has been stopped.
+    Broken(RingError),
+}
+
+/// Takes the next frame that the guest sent. Its tail points into the guest's memory, so `frame` must be cleared or
+/// replaced before `queue` is unlocked.
+pub fn transmit(queue: &mut QueueState, frame: &mut Frame) -> Transmitted {
+    frame.clear();
+    let Some(ring) = &mut queue.ring else {
+        return Transmitted::Nothing;
+    };
+    if queue.chains.is_empty() {
+        queue.chains.push(Chain::default());
+    }
+    let chain = &mut queue.chains[0];
+    let taken = match ring.available() {
+        Ok(0) => return Transmitted::Nothing,
+        Ok(_) => ring.take(chain),
+        Err(error) => Err(error),
+    };
+    match taken.and_then(|()| gather(chain, queue.features, frame)) {
+        Ok(header) => judge(chain.head, frame, &header, queue.features),
+        Err(error) => {
+            frame.clear();
+            queue.fail(error);
+            Transmitted::Broken(error)
+        }
+    }
+}
+
+fn judge(head: u16, frame: &mut Frame, header: &VirtioNetHeader, features: NetFeatures) -> Transmitted {
+    if frame.len() > MAX_FRAME_LEN {
+        return Transmitted::TooLong(head);
+    }
+    match accept(frame, header, features.sends()) {
+        Ok(()) => Transmitted::Frame(head),
+        Err(reason) => Transmitted::BadOffload(head, reason),
+    }
+}
+
+/// Copies the header and the frame's first octets out of the guest's memory, once, and notes where the rest is. The
+/// header may share a descriptor with the frame or be spread over several (virtio 1.3, 2.7.4.1).
+fn gather(chain: &Chain, features: NetFeatures, frame: &mut Frame) -> Result<VirtioNetHeader, RingError> {
+    let header_len = features.header_len();
+    if !chain.writable().is_empty() || chain.readable_len() < header_len as u64 {
+        return Err(RingError::WrongDirection);
+    }
+    let mut header = [0u8; 12];
+    let mut header_left = header_len;
+    let mut head_left = LINEAR_LEN.min(chain.readable_len() as usize - header_len);
+    for buffer in chain.readable() {
+        let mut offset = 0;
+        let take = header_left.min(buffer.len);
+        copy_out(
+            buffer,
+            &mut offset,
+            &mut header[header_len - header_left..][..take],
+        );
+        header_left -= take;
+        let take = head_left.min(buffer.len - offset);
+        if take > 0 {
+            copy_out(buffer, &mut offset, frame.extend_head(take));
+            head_left -= take;
+        }
+        let rest = Slice {
+            ptr: buffer.ptr.wrapping_add(offset),
+            len: buffer.len - offset,
+        };
+        // SAFETY: the octets lie in the mapping that the locked ring keeps; `transmit` requires the frame to be gone
+        // before the lock is.
+        unsafe { frame.push_slice(rest) };
+    }
+    Ok(VirtioNetHeader::parse(&header))
+}
+
+/// Copies the octets of `buffer` from `offset` on, of which there must be enough, and moves the offset behind them.
+fn copy_out(buffer: &Buffer, offset: &mut usize, target: &mut [u8]) {
+    debug_assert!(target.len() <= buffer.len - *offset);
+    // SAFETY: the octets lie in the mapping that the locked ring keeps; the target is private.
+    unsafe { std::ptr::copy_nonoverlapping(buffer.ptr.add(*offset), target.as_mut_ptr(), target.len()) };
+    *offset += target.len();
+}

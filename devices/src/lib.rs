@@ -1,0 +1,12 @@
+//! Everything that moves frames: the packet and offload model, guest memory, virtqueues, virtio-net and host netdevs.
+//!
+//! This crate knows rings, offloads and NICs, and nothing of netkit.
+
+pub mod guest;
+pub mod memory;
+pub mod packet;
+mod refusal;
+pub mod ring;
+pub mod tap;
+
+pub use refusal::Refusal;

@@ -1,0 +1,265 @@
+//! A frame in flight: a private copy of its first octets, the rest still where the sender put it.
+
+use std::fmt;
+
+use super::{MacAddress, Offload};
+
+/// Octets of a frame that are copied out of guest memory before anyone looks at them.
+pub const LINEAR_LEN: usize = 256;
+/// The most a frame's private part can hold.
+pub const HEAD_CAPACITY: usize = 2048;
+
+/// A run of octets that stays in the sender's memory.
+#[derive(Debug, Clone, Copy)]
+pub struct Slice {
+    /// First octet; valid for `len` octets while the frame's source is pinned.
+    pub ptr: *const u8,
+    /// Length in octets.
+    pub len: usize,
+}
+
+/// Who a frame is addressed to, seen from its receiver (Linux `skb->pkt_type`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum PacketType {
+    /// To the receiver.
+    #[default]
+    Host = 0,
+    /// To everyone.
+    Broadcast = 1,
+    /// To a group.
+    Multicast = 2,
+    /// To someone else.
+    OtherHost = 3,
+}
+
+/// What travels with a frame beside its octets and offloads (the `sk_buff` fields that programs see).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Metadata {
+    /// `skb->mark`.
+    pub mark: u32,
+    /// `skb->priority`.
+    pub priority: u32,
+    /// `skb->tstamp` in nanoseconds; 0 is unset.
+    pub tstamp: u64,
+    /// `skb->cb` as programs see it; survives a redirect.
+    pub cb: [u32; 5],
+    /// `skb->tc_classid`.
+    pub tc_classid: u32,
+    /// `skb->tc_index`.
+    pub tc_index: u16,
+    /// `skb->queue_mapping`.
+    pub queue_mapping: u16,
+    /// `skb->hash`; 0 is not computed.
+    pub hash: u32,
+    /// EtherType as the sender's stack set it, in host order.
+    pub protocol: u16,
+    /// Seen from the receiver.
+    pub packet_type: PacketType,
+}
+
+/// One frame on its way from a source to a target.
+///
+/// The first octets (the head) are private memory; the tail is a list of slices of the sender's
+/// memory. What programs see and what is delivered is the head's copy, never the original.
+pub struct Frame {
+    head: Box<[u8; HEAD_CAPACITY]>,
+    head_len: usize,
+    tail: Vec<Slice>,
+    tail_len: usize,
+    /// What is left to compute or cut.
+    pub offload: Offload,
+    /// What travels beside the octets.
+    pub meta: Metadata,
+}
+
+// SAFETY: the slices are only read, and whoever pushes them guarantees that they stay mapped while
+// the frame is used, whichever thread uses it (see `push_slice`).
+unsafe impl Send for Frame {}
+
+impl Default for Frame {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Frame {
+    /// An empty frame with room for its head; reuse it, for this allocates.
+    pub fn new() -> Frame {
+        Frame {
+            head: Box::new([0; HEAD_CAPACITY]),
+            head_len: 0,
+            tail: Vec::with_capacity(64),
+            tail_len: 0,
+            offload: Offload::default(),
+            meta: Metadata::default(),
+        }
+    }
+
+    /// A frame whose octets are all private.
+    ///
+    /// # Panics
+    /// If `octets` is longer than [`HEAD_CAPACITY`].
+    pub fn from_octets(octets: &[u8]) -> Frame {
+        let mut frame = Frame::new();
+        frame.extend_head(octets.len()).copy_from_slice(octets);
+        frame
+    }
+
+    /// Makes the frame empty and its metadata zero.
+    pub fn clear(&mut self) {
+        self.head_len = 0;
+        self.tail.clear();
+        self.tail_len = 0;
+        self.offload = Offload::default();
+        self.meta = Metadata::default();
+    }
+
+    /// Length of the frame in octets, Ethernet header included.
+    pub fn len(&self) -> usize {
+        self.head_len + self.tail_len
+    }
+
+    /// Whether it has no octet.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The private first octets.
+    pub fn head(&self) -> &[u8] {
+        &self.head[..self.head_len]
+    }
+
+    /// The private first octets, to be changed in place.
+    pub fn head_mut(&mut self) -> &mut [u8] {
+        &mut self.head[..self.head_len]
+    }
+
+    /// The octets that are still in the sender's memory.
+    pub fn tail(&self) -> &[Slice] {
+        &self.tail
+    }
+
+    /// Octets in the tail.
+    pub fn tail_len(&self) -> usize {
+        self.tail_len
+    }
+
+    /// Adds `len` octets to the head, to be filled in by the caller.
+    ///
+    /// # Panics
+    /// If the head would exceed [`HEAD_CAPACITY`], or the frame has a tail already.
+    pub fn extend_head(&mut self, len: usize) -> &mut [u8] {
+        assert!(self.tail.is_empty(), "the head grows before the tail is pushed");
+        let start = self.head_len;
+        self.head_len += len;
+        &mut self.head[start..self.head_len]
+    }
+
+    /// Appends octets that stay where they are.
+    ///
+    /// # Safety
+    /// `slice` must stay mapped and readable for as long as the frame holds it. Others may write to
+    /// it meanwhile; nothing is decided from its contents.
+    pub unsafe fn push_slice(&mut self, slice: Slice) {
+        if slice.len > 0 {
+            self.tail.push(slice);
+            self.tail_len += slice.len;
+        }
+    }
+
+    /// Moves octets from the tail to the head until the head has at least `len` octets.
+    ///
+    /// Returns false, with nothing changed, if the frame or the head's room is shorter than that.
+    pub fn pull(&mut self, len: usize) -> bool {
+        if len <= self.head_len {
+            return true;
+        }
+        if len > self.len() || len > HEAD_CAPACITY {
+            return false;
+        }
+        let mut emptied = 0;
+        for slice in &mut self.tail {
+            let take = slice.len.min(len - self.head_len);
+            // SAFETY: the slice is mapped (`push_slice`), the head is private and has room for `take`
+            // octets because `len` fits in it.
+            unsafe {
+                std::ptr::copy_nonoverlapping(slice.ptr, self.head.as_mut_ptr().add(self.head_len), take);
+                slice.ptr = slice.ptr.add(take);
+            }
+            slice.len -= take;
+            self.head_len += take;
+            self.tail_len -= take;
+            if slice.len > 0 {
+                break;
+            }
+            emptied += 1;
+        }
+        self.tail.drain(..emptied);
+        true
+    }
+
+    /// Destination address, if the head holds a whole Ethernet header.
+    pub fn destination(&self) -> Option<MacAddress> {
+        self.head().first_chunk::<6>().map(|octets| MacAddress(*octets))
+    }
+
+    /// Source address, if the head holds a whole Ethernet header.
+    pub fn source(&self) -> Option<MacAddress> {
+        self.head()
+            .get(6..12)?
+            .first_chunk::<6>()
+            .map(|octets| MacAddress(*octets))
+    }
+
+    /// Copies the whole frame out, for tests, traces and captures.
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut octets = self.head().to_vec();
+        for slice in &self.tail {
+            let start = octets.len();
+            octets.resize(start + slice.len, 0);
+            // SAFETY: the slice is mapped (`push_slice`) and the target was just made that long.
+            unsafe { std::ptr::copy_nonoverlapping(slice.ptr, octets[start..].as_mut_ptr(), slice.len) };
+        }
+        octets
+    }
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Frame")
+            .field("len", &self.len())
+            .field("head_len", &self.head_len)
+            .field("slices", &self.tail.len())
+            .field("offload", &self.offload)
+            .field("meta", &self.meta)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pull_moves_octets_and_keeps_the_frame() {
+        let rest: Vec<u8> = (0..100).collect();
+        let mut frame = Frame::from_octets(&[7; 14]);
+        for part in rest.chunks(30) {
+            // SAFETY: `rest` outlives the frame.
+            unsafe {
+                frame.push_slice(Slice {
+                    ptr: part.as_ptr(),
+                    len: part.len(),
+                })
+            };
+        }
+        let before = frame.to_vec();
+        assert!(frame.pull(60));
+        assert_eq!((frame.head().len(), frame.len()), (60, 114));
+        assert_eq!(frame.to_vec(), before);
+        assert!(!frame.pull(115));
+        assert!(frame.pull(114) && frame.tail().is_empty());
+        assert_eq!(frame.to_vec(), before);
+    }
+}

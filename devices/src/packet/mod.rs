@@ -1,0 +1,24 @@
+//! What a frame is: its bytes, its offload metadata, and the software that stands in for a missing offload.
+
+mod adapt;
+pub mod checksum;
+mod features;
+mod frame;
+pub mod headers;
+mod mac;
+mod offload;
+mod segment;
+#[cfg(test)]
+mod tests;
+mod validate;
+pub mod virtio_header;
+
+pub use adapt::{AdaptError, Adaptation, adapt, complete_checksum};
+pub use checksum::Checksum;
+pub use features::OffloadFeatures;
+pub use frame::{Frame, HEAD_CAPACITY, LINEAR_LEN, Metadata, PacketType, Slice};
+pub use headers::{HeaderError, Headers, Network, Transport};
+pub use mac::MacAddress;
+pub use offload::{GsoType, Offload};
+pub use validate::{BadOffload, accept, header_for};
+pub use virtio_header::VirtioNetHeader;

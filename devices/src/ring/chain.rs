@@ -1,0 +1,98 @@
+//! One descriptor chain, checked and resolved to host addresses.
+
+use super::RingError;
+use crate::memory::{GuestMemory, RegionCache};
+
+/// A run of host memory that belongs to a guest's buffer.
+#[derive(Debug, Clone, Copy)]
+pub struct Buffer {
+    /// Host address of the first octet.
+    pub ptr: *mut u8,
+    /// Length in octets.
+    pub len: usize,
+    /// Guest address of the first octet, for the dirty log.
+    pub guest: u64,
+}
+
+// SAFETY: a buffer is an address and a length; whoever dereferences it must hold the memory table that it came from.
+unsafe impl Send for Buffer {}
+
+/// The buffers of one chain, in order. Reused from chain to chain.
+#[derive(Debug, Default)]
+pub struct Chain {
+    /// Index of the chain's first descriptor: the id that is returned to the driver.
+    pub head: u16,
+    buffers: Vec<Buffer>,
+    readable: usize,
+    readable_len: u64,
+    writable_len: u64,
+}
+
+impl Chain {
+    /// Buffers that the driver filled.
+    pub fn readable(&self) -> &[Buffer] {
+        &self.buffers[..self.readable]
+    }
+
+    /// Buffers that the device fills.
+    pub fn writable(&self) -> &[Buffer] {
+        &self.buffers[self.readable..]
+    }
+
+    /// Octets in the readable buffers.
+    pub fn readable_len(&self) -> u64 {
+        self.readable_len
+    }
+
+    /// Octets in the writable buffers.
+    pub fn writable_len(&self) -> u64 {
+        self.writable_len
+    }
+
+    pub(super) fn restart(&mut self, head: u16) {
+        self.head = head;
+        self.buffers.clear();
+        self.readable = 0;
+        self.readable_len = 0;
+        self.writable_len = 0;
+    }
+
+    /// Adds the buffer of one descriptor, cut where it crosses from region to region.
+    pub(super) fn push(
+        &mut self,
+        memory: &GuestMemory,
+        cache: &mut RegionCache,
+        address: u64,
+        len: u32,
+        writable: bool,
+    ) -> Result<(), RingError> {
+        if !writable && self.readable < self.buffers.len() {
+            return Err(RingError::ReadableAfterWritable);
+        }
+        let total = if writable {
+            &mut self.writable_len
+        } else {
+            &mut self.readable_len
+        };
+        *total += u64::from(len);
+        if *total > u64::from(u32::MAX) {
+            return Err(RingError::TooLong);
+        }
+        let (mut guest, mut left) = (address, u64::from(len));
+        while left > 0 {
+            let (ptr, run) = memory
+                .run_at(guest, cache)
+                .ok_or(RingError::BadBuffer { address, len })?;
+            let take = run.min(left);
+            self.buffers.push(Buffer {
+                ptr,
+                len: take as usize,
+                guest,
+            });
+            self.readable += usize::from(!writable);
+            left -= take;
+            guest = guest.checked_add(take).filter(|_| left > 0).unwrap_or(guest);
+        }
+        Ok(())
+    }
+}
