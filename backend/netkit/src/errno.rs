@@ -1,0 +1,80 @@
+//! The error numbers that netkit, rtnetlink and bpf(2) answer with.
+
+use std::fmt;
+
+/// An error number, named and numbered as in Linux' `errno.h`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(i32)]
+#[allow(clippy::upper_case_acronyms)]
+pub enum Errno {
+    /// Operation not permitted.
+    EPERM = 1,
+    /// No such file or directory.
+    ENOENT = 2,
+    /// Input/output error.
+    EIO = 5,
+    /// Try again.
+    EAGAIN = 11,
+    /// Permission denied.
+    EACCES = 13,
+    /// Device or resource busy.
+    EBUSY = 16,
+    /// File exists.
+    EEXIST = 17,
+    /// No such device.
+    ENODEV = 19,
+    /// Invalid argument.
+    EINVAL = 22,
+    /// File table overflow; `dev_alloc_name` says so when every number of a `%d` name is taken.
+    ENFILE = 23,
+    /// No space left on device.
+    ENOSPC = 28,
+    /// Numerical result out of range.
+    ERANGE = 34,
+    /// Link has been severed.
+    ENOLINK = 67,
+    /// Operation not supported.
+    EOPNOTSUPP = 95,
+    /// Cannot assign requested address.
+    EADDRNOTAVAIL = 99,
+    /// Connection timed out.
+    ETIMEDOUT = 110,
+    /// Stale file handle.
+    ESTALE = 116,
+}
+
+impl Errno {
+    /// The symbol, such as `"EEXIST"`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Errno::EPERM => "EPERM",
+            Errno::ENOENT => "ENOENT",
+            Errno::EIO => "EIO",
+            Errno::EAGAIN => "EAGAIN",
+            Errno::EACCES => "EACCES",
+            Errno::EBUSY => "EBUSY",
+            Errno::EEXIST => "EEXIST",
+            Errno::ENODEV => "ENODEV",
+            Errno::EINVAL => "EINVAL",
+            Errno::ENFILE => "ENFILE",
+            Errno::ENOSPC => "ENOSPC",
+            Errno::ERANGE => "ERANGE",
+            Errno::ENOLINK => "ENOLINK",
+            Errno::EOPNOTSUPP => "EOPNOTSUPP",
+            Errno::EADDRNOTAVAIL => "EADDRNOTAVAIL",
+            Errno::ETIMEDOUT => "ETIMEDOUT",
+            Errno::ESTALE => "ESTALE",
+        }
+    }
+
+    /// The positive number, as in `errno.h`.
+    pub fn number(self) -> i32 {
+        self as i32
+    }
+}
+
+impl fmt::Display for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

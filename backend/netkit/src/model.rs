@@ -1,0 +1,153 @@
+//! The model: all devices and links, changed by one thread.
+
+use std::collections::{BTreeMap, HashMap};
+
+use devices::packet::MacAddress;
+
+use crate::device::{validate_address, validate_mtu};
+use crate::link::Links;
+use crate::name;
+use crate::random::Random;
+use crate::{Device, Domain, DropReason, Error, Ifindex, Mode, Statistics};
+
+/// Most devices in a daemon.
+pub const DEVICES_MAX: usize = 65535;
+
+/// All devices, their program lists and the links.
+#[derive(Debug)]
+pub struct Model {
+    pub(crate) devices: BTreeMap<Ifindex, Device>,
+    pub(crate) names: HashMap<String, Ifindex>,
+    pub(crate) links: Links,
+    pub(crate) random: Random,
+    pub(crate) shards: usize,
+    /// The ifindex that was last handed out.
+    pub(crate) last_ifindex: u32,
+}
+
+/// What a creation made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Created {
+    /// The primary, or the single.
+    pub primary: Ifindex,
+    /// The peer of a pair.
+    pub peer: Option<Ifindex>,
+}
+
+impl Model {
+    /// A model without devices. `shards` is the number of threads that count frames, each of which
+    /// has its own number below it; `seed` is for random Ethernet addresses.
+    pub fn new(shards: usize, seed: u64) -> Model {
+        Model {
+            devices: BTreeMap::new(),
+            names: HashMap::new(),
+            links: Links::default(),
+            random: Random::new(seed),
+            shards,
+            last_ifindex: 0,
+        }
+    }
+
+    /// The device of that name.
+    pub fn find(&self, name: &str) -> Result<Ifindex, Error> {
+        self.names.get(name).copied().ok_or_else(|| Error::NoSuchDevice {
+            what: format!("\"{name}\""),
+        })
+    }
+
+    /// A device by number.
+    pub fn device(&self, ifindex: Ifindex) -> Result<&Device, Error> {
+        self.devices.get(&ifindex).ok_or_else(|| no_such_device(ifindex))
+    }
+
+    pub(crate) fn device_mut(&mut self, ifindex: Ifindex) -> Result<&mut Device, Error> {
+        self.devices
+            .get_mut(&ifindex)
+            .ok_or_else(|| no_such_device(ifindex))
+    }
+
+    /// All devices by ifindex.
+    pub fn devices(&self) -> impl Iterator<Item = &Device> {
+        self.devices.values()
+    }
+
+    /// Sets a device up or down. The carriers of a pair follow: they are on while both ends are up.
+    pub fn set_up(&mut self, ifindex: Ifindex, up: bool) -> Result<(), Error> {
+        self.device_mut(ifindex)?.up = up;
+        Ok(())
+    }
+
+    /// Sets the MTU in octets, 68 to 65535, of this end alone.
+    pub fn set_mtu(&mut self, ifindex: Ifindex, mtu: u32) -> Result<(), Error> {
+        let device = self.device_mut(ifindex)?;
+        validate_mtu(&device.name, mtu)?;
+        device.mtu = mtu;
+        Ok(())
+    }
+
+    /// Sets the Ethernet address, also while the device is up (netkit.c: `netkit_set_macaddr`).
+    pub fn set_address(&mut self, ifindex: Ifindex, address: MacAddress) -> Result<(), Error> {
+        let device = self.device_mut(ifindex)?;
+        if device.mode != Mode::L2 {
+            return Err(Error::AddressInL3 {
+                device: device.name.clone(),
+            });
+        }
+        validate_address(&device.name, address)?;
+        device.address = address;
+        Ok(())
+    }
+
+    /// Moves a device to a domain. It keeps its ifindex, its programs and, other than in the kernel,
+    /// stays up: here a move loses no addresses that a new start would have to bring back.
+    pub fn set_domain(&mut self, ifindex: Ifindex, domain: &str) -> Result<(), Error> {
+        let device = self.device_mut(ifindex)?;
+        device.domain = Domain::new(domain)?;
+        Ok(())
+    }
+
+    /// Renames a device, also while it is up; one `%d` becomes a free number
+    /// (dev.c: `dev_change_name`).
+    pub fn set_name(&mut self, ifindex: Ifindex, wanted: &str) -> Result<(), Error> {
+        let old = self.device(ifindex)?.name.clone();
+        if old == wanted {
+            return Ok(());
+        }
+        let name = name::allocate(wanted, |name| self.names.contains_key(name))?;
+        self.names.remove(&old);
+        self.names.insert(name.clone(), ifindex);
+        self.device_mut(ifindex)?.name = name;
+        Ok(())
+    }
+
+    /// Deletes a device and its other end. Their links become defunct. Returns what was deleted,
+    /// the named device first (netkit.c: `netkit_del_link`).
+    pub fn delete(&mut self, ifindex: Ifindex) -> Result<Vec<Ifindex>, Error> {
+        let peer = self.device(ifindex)?.peer;
+        let deleted: Vec<Ifindex> = std::iter::once(ifindex).chain(peer).collect();
+        for end in &deleted {
+            if let Some(device) = self.devices.remove(end) {
+                self.names.remove(&device.name);
+            }
+            self.links.release_all(*end);
+        }
+        Ok(deleted)
+    }
+
+    /// A device's counters, summed over all threads.
+    pub fn statistics(&self, ifindex: Ifindex) -> Result<Statistics, Error> {
+        Ok(self.device(ifindex)?.counters.statistics())
+    }
+
+    /// Why frames that the device sent were dropped: the reasons that occurred, with their counts.
+    /// Drops after a redirect appear only here, since netkit counts them as transmitted.
+    pub fn drops(&self, ifindex: Ifindex) -> Result<Vec<(DropReason, u64)>, Error> {
+        Ok(self.device(ifindex)?.counters.drops())
+    }
+}
+
+fn no_such_device(ifindex: Ifindex) -> Error {
+    Error::NoSuchDevice {
+        what: format!("with ifindex {ifindex}"),
+    }
+}

@@ -1,0 +1,140 @@
+//! What the model knows of a program: an id, a kind, and a function from a frame to a verdict.
+
+use std::fmt::Debug;
+
+use devices::packet::{Frame, PacketType};
+
+use crate::{DeviceView, Domain, Ifindex, ProgramId};
+
+/// The verdicts of netkit programs; every other code drops (`enum netkit_action`).
+pub mod verdict {
+    /// Go on with the next program of the list; after the last one, pass.
+    pub const NEXT: i32 = -1;
+    /// Hand the frame to the other end.
+    pub const PASS: i32 = 0;
+    /// Drop the frame.
+    pub const DROP: i32 = 2;
+    /// Send the frame where the program asked for.
+    pub const REDIRECT: i32 = 7;
+}
+
+/// `BPF_F_INGRESS`: deliver as if the target had received the frame.
+const BPF_F_INGRESS: u64 = 1;
+
+/// What kind of program it is (`enum bpf_prog_type`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProgramKind {
+    /// `BPF_PROG_TYPE_SCHED_CLS`, the only kind that netkit runs.
+    SchedCls,
+    /// Anything else.
+    Other,
+}
+
+/// A loaded program.
+///
+/// Any number of threads may run it at once. Two programs are the same if their ids are.
+pub trait Program: Send + Sync + Debug {
+    /// Its id, unique among the programs of the daemon and not 0.
+    fn id(&self) -> ProgramId;
+
+    /// Its name.
+    fn name(&self) -> &str;
+
+    /// Its kind.
+    fn kind(&self) -> ProgramKind;
+
+    /// Looks at a frame, may change it, and says what is to happen to it (see [`verdict`]).
+    fn run(&self, context: &mut Context<'_>) -> i32;
+}
+
+/// Where a program asked to send the frame (`struct bpf_redirect_info`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Redirect {
+    /// `bpf_redirect(ifindex, 0)`.
+    Egress(Ifindex),
+    /// `bpf_redirect(ifindex, BPF_F_INGRESS)`.
+    Ingress(Ifindex),
+    /// `bpf_redirect_peer`: netkit programs do not run at tc ingress, so it always fails.
+    Peer,
+}
+
+/// What a program sees of the frame and its surroundings (netkit.c: `netkit_run`).
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// The frame, with the metadata that programs may read and write.
+    pub frame: &'a mut Frame,
+    receiver: &'a DeviceView,
+    shard: usize,
+    redirect: Option<Redirect>,
+}
+
+impl<'a> Context<'a> {
+    pub(crate) fn new(
+        frame: &'a mut Frame,
+        receiver: &'a DeviceView,
+        shard: usize,
+        redirect: Option<Redirect>,
+    ) -> Self {
+        Context {
+            frame,
+            receiver,
+            shard,
+            redirect,
+        }
+    }
+
+    pub(crate) fn into_redirect(self) -> Option<Redirect> {
+        self.redirect
+    }
+
+    /// The device that would receive the frame: `skb->dev` while a netkit program runs.
+    pub fn device(&self) -> &'a DeviceView {
+        self.receiver
+    }
+
+    /// `__sk_buff.ifindex`: the receiver's.
+    pub fn ifindex(&self) -> Ifindex {
+        self.receiver.ifindex
+    }
+
+    /// `__sk_buff.ingress_ifindex`: 0, because scrubbing clears it.
+    pub fn ingress_ifindex(&self) -> u32 {
+        0
+    }
+
+    /// The receiver's domain, in which redirects and lookups resolve.
+    pub fn domain(&self) -> &'a Domain {
+        &self.receiver.domain
+    }
+
+    /// The number of the worker that runs the program, from 0.
+    pub fn shard(&self) -> usize {
+        self.shard
+    }
+
+    /// `bpf_redirect`: remembers a target for the verdict REDIRECT. Returns REDIRECT, or DROP, with
+    /// nothing remembered, for any flag but `BPF_F_INGRESS` (1).
+    pub fn redirect(&mut self, ifindex: u32, flags: u64) -> i32 {
+        self.redirect = match flags {
+            0 => Some(Redirect::Egress(Ifindex(ifindex))),
+            BPF_F_INGRESS => Some(Redirect::Ingress(Ifindex(ifindex))),
+            _ => return verdict::DROP,
+        };
+        verdict::REDIRECT
+    }
+
+    /// `bpf_redirect_peer`: returns REDIRECT, but the redirect then fails silently, because it works
+    /// at tc ingress only. Returns DROP for any flag.
+    pub fn redirect_peer(&mut self, _ifindex: u32, flags: u64) -> i32 {
+        if flags != 0 {
+            return verdict::DROP;
+        }
+        self.redirect = Some(Redirect::Peer);
+        verdict::REDIRECT
+    }
+
+    /// `bpf_skb_change_type`: sticks, because netkit sets the type before programs run.
+    pub fn change_type(&mut self, packet_type: PacketType) {
+        self.frame.meta.packet_type = packet_type;
+    }
+}

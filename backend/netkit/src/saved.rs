@@ -1,0 +1,172 @@
+//! The model as it is written to disk, and back.
+
+use std::sync::Arc;
+
+use devices::packet::MacAddress;
+use serde::{Deserialize, Serialize};
+
+use crate::counters::Counters;
+use crate::device::{validate_address, validate_mtu, validate_queues};
+use crate::mprog::ProgramList;
+use crate::{
+    DEVICES_MAX, Device, Domain, Error, Ifindex, Mode, Model, Pairing, Policy, Scrub, mac_text, name,
+};
+
+/// All devices with all their settings, but without programs, links and counters.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedModel {
+    /// The ifindex that was last handed out; 0 if none was.
+    pub last_ifindex: u32,
+    /// The devices by ifindex.
+    pub devices: Vec<SavedDevice>,
+}
+
+/// A device's settings; the fields are those of [`Device`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct SavedDevice {
+    pub ifindex: Ifindex,
+    pub name: String,
+    #[serde(with = "mac_text")]
+    pub address: MacAddress,
+    pub mtu: u32,
+    pub up: bool,
+    pub domain: Domain,
+    pub mode: Mode,
+    pub policy: Policy,
+    pub scrub: Scrub,
+    pub pairing: Pairing,
+    pub primary: bool,
+    pub peer: Option<Ifindex>,
+    pub headroom: u16,
+    pub tailroom: u16,
+    pub num_rx_queues: u32,
+    pub num_tx_queues: u32,
+}
+
+impl Model {
+    /// What is to survive a restart.
+    pub fn save(&self) -> SavedModel {
+        SavedModel {
+            last_ifindex: self.last_ifindex,
+            devices: self.devices.values().map(save).collect(),
+        }
+    }
+
+    /// The model as it was saved, with counters at 0. What was saved is checked as if a stranger had
+    /// written it.
+    pub fn restore(saved: &SavedModel, shards: usize, seed: u64) -> Result<Model, Error> {
+        if saved.devices.len() > DEVICES_MAX {
+            return Err(Error::SavedState(format!(
+                "it has more than {DEVICES_MAX} devices"
+            )));
+        }
+        if saved.last_ifindex > Ifindex::MAX.0 {
+            return Err(Error::SavedState(format!(
+                "{} cannot be an ifindex",
+                saved.last_ifindex
+            )));
+        }
+        let mut model = Model::new(shards, seed);
+        model.last_ifindex = saved.last_ifindex;
+        for device in &saved.devices {
+            check_device(device).map_err(|error| Error::SavedState(error.to_string()))?;
+            if model.devices.contains_key(&device.ifindex) || model.names.contains_key(&device.name) {
+                let name = &device.name;
+                return Err(Error::SavedState(format!(
+                    "two devices have the ifindex or the name of \"{name}\""
+                )));
+            }
+            model.insert(restore(device, shards));
+        }
+        model
+            .devices
+            .values()
+            .try_for_each(|device| check_pairing(&model, device))?;
+        Ok(model)
+    }
+}
+
+fn save(device: &Device) -> SavedDevice {
+    SavedDevice {
+        ifindex: device.ifindex,
+        name: device.name.clone(),
+        address: device.address,
+        mtu: device.mtu,
+        up: device.up,
+        domain: device.domain.clone(),
+        mode: device.mode,
+        policy: device.policy,
+        scrub: device.scrub,
+        pairing: device.pairing,
+        primary: device.primary,
+        peer: device.peer,
+        headroom: device.headroom,
+        tailroom: device.tailroom,
+        num_rx_queues: device.num_rx_queues,
+        num_tx_queues: device.num_tx_queues,
+    }
+}
+
+fn restore(saved: &SavedDevice, shards: usize) -> Device {
+    Device {
+        ifindex: saved.ifindex,
+        name: saved.name.clone(),
+        address: saved.address,
+        mtu: saved.mtu,
+        up: saved.up,
+        domain: saved.domain.clone(),
+        mode: saved.mode,
+        policy: saved.policy,
+        scrub: saved.scrub,
+        pairing: saved.pairing,
+        primary: saved.primary,
+        peer: saved.peer,
+        headroom: saved.headroom,
+        tailroom: saved.tailroom,
+        num_rx_queues: saved.num_rx_queues,
+        num_tx_queues: saved.num_tx_queues,
+        list: ProgramList::new(),
+        counters: Arc::new(Counters::new(shards)),
+    }
+}
+
+/// Checks what can be seen of a device alone.
+fn check_device(device: &SavedDevice) -> Result<(), Error> {
+    Ifindex::new(device.ifindex.0)?;
+    name::validate(&device.name)?;
+    validate_mtu(&device.name, device.mtu)?;
+    validate_queues(&device.name, device.num_tx_queues, device.num_rx_queues)?;
+    match device.mode {
+        Mode::L2 => validate_address(&device.name, device.address),
+        Mode::L3 if device.address.is_zero() => Ok(()),
+        Mode::L3 => Err(Error::AddressInL3 {
+            device: device.name.clone(),
+        }),
+    }
+}
+
+/// Checks that a pair has two ends that agree, and a single one.
+fn check_pairing(model: &Model, device: &Device) -> Result<(), Error> {
+    let name = &device.name;
+    let consistent = match (device.pairing, device.peer) {
+        (Pairing::Single, None) => {
+            device.primary && device.policy == Policy::Forward && device.scrub == Scrub::Default
+        }
+        (Pairing::Pair, Some(peer)) => model.devices.get(&peer).is_some_and(|other| {
+            other.peer == Some(device.ifindex)
+                && other.primary != device.primary
+                && other.mode == device.mode
+                && other.headroom == device.headroom
+                && other.tailroom == device.tailroom
+        }),
+        (Pairing::Single, Some(_)) | (Pairing::Pair, None) => false,
+    };
+    if consistent {
+        Ok(())
+    } else {
+        Err(Error::SavedState(format!(
+            "\"{name}\" and its peer do not fit together"
+        )))
+    }
+}

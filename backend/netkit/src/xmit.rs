@@ -1,0 +1,213 @@
+//! What happens to a frame that a device transmits (netkit.c: `netkit_xmit`).
+
+use devices::packet::{Frame, MacAddress, PacketType};
+
+use crate::program::Redirect;
+use crate::view::{Delivery, Slot, View};
+use crate::{Context, DeviceView, DropReason, Ifindex, Policy, Scrub, verdict};
+
+/// Octets of an Ethernet header (`ETH_HLEN`).
+const ETH_HLEN: usize = 14;
+
+/// How deep transmissions may nest (dev.h: `XMIT_RECURSION_LIMIT`).
+const XMIT_RECURSION_LIMIT: u32 = 8;
+/// What a redirect adds to the depth: one level for the redirect, one for the transmission that
+/// follows (filter.c: `__bpf_tx_skb`; dev.c: `__dev_queue_xmit`).
+const REDIRECT_DEPTH: u32 = 2;
+
+/// What became of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "a delivery still has to be made"]
+pub enum Outcome {
+    /// Give the frame to a receiver, then tell the view whether it took it.
+    Deliver(Delivery),
+    /// The frame is gone, and counted.
+    Dropped(DropReason),
+}
+
+/// What one device's transmission made of a frame.
+enum Verdict {
+    Pass { receiver: Slot, bytes: u64 },
+    Redirect { receiver: Slot, bytes: u64 },
+    Drop(DropReason),
+}
+
+/// Transmits a frame on a device: checks, scrubs, runs its programs and those of the devices that
+/// they redirect to. Takes no lock and allocates nothing.
+///
+/// `shard` is the calling thread's own number.
+///
+/// # Panics
+/// If `shard` is not below the model's number of shards.
+pub fn xmit(view: &View, sender: Slot, frame: &mut Frame, shard: usize) -> Outcome {
+    // The core, not the driver, keeps a device that is down from transmitting.
+    if !view.device(sender).up {
+        view.count_drop(sender, DropReason::SenderDown, shard);
+        return Outcome::Dropped(DropReason::SenderDown);
+    }
+    if frame.meta.protocol == 0 {
+        frame.meta.protocol = eth_type(frame);
+    }
+    let mut sender = sender;
+    let mut redirect = None;
+    let mut depth = 1;
+    loop {
+        let receiver = match netkit_xmit(view, sender, frame, &mut redirect, shard) {
+            Verdict::Pass { receiver, bytes } => {
+                return Outcome::Deliver(Delivery {
+                    receiver,
+                    sender,
+                    bytes,
+                    ingress: false,
+                });
+            }
+            Verdict::Drop(reason) => {
+                view.count_drop(sender, reason, shard);
+                return Outcome::Dropped(reason);
+            }
+            Verdict::Redirect { receiver, bytes } => {
+                // Counted before the attempt, whose result netkit ignores.
+                view.device(sender).counters.count_tx(bytes, shard);
+                receiver
+            }
+        };
+        let fail = |reason| {
+            view.device(sender).counters.count_silent_drop(reason, shard);
+            Outcome::Dropped(reason)
+        };
+        match redirect.take() {
+            Some(Redirect::Egress(ifindex)) => {
+                let Some(target) = redirect_target(view, receiver, ifindex) else {
+                    return fail(DropReason::RedirectFailed);
+                };
+                if depth > XMIT_RECURSION_LIMIT {
+                    return fail(DropReason::RedirectLoop);
+                }
+                depth += REDIRECT_DEPTH;
+                frame.meta.tstamp = 0;
+                sender = target;
+            }
+            Some(Redirect::Ingress(ifindex)) => {
+                let Some(target) = redirect_target(view, receiver, ifindex) else {
+                    return fail(DropReason::RedirectFailed);
+                };
+                forward(view.device(target), frame);
+                let bytes = frame.len() as u64;
+                return Outcome::Deliver(Delivery {
+                    receiver: target,
+                    sender,
+                    bytes,
+                    ingress: true,
+                });
+            }
+            Some(Redirect::Peer) | None => return fail(DropReason::RedirectFailed),
+        }
+    }
+}
+
+/// One device's part: everything up to the switch over the verdict.
+fn netkit_xmit(
+    view: &View,
+    sender: Slot,
+    frame: &mut Frame,
+    redirect: &mut Option<Redirect>,
+    shard: usize,
+) -> Verdict {
+    let device = view.device(sender);
+    let bytes = frame.len() as u64;
+    let Some(receiver) = device.peer else {
+        return Verdict::Drop(DropReason::NoPeer);
+    };
+    let peer = view.device(receiver);
+    if !peer.up {
+        return Verdict::Drop(DropReason::PeerDown);
+    }
+    if !frame.pull(ETH_HLEN) {
+        return Verdict::Drop(DropReason::Runt);
+    }
+    prep_forward(device, frame);
+    frame.meta.packet_type = packet_type(frame, peer.address);
+    if device.programs.is_empty() {
+        return match device.policy {
+            Policy::Forward => Verdict::Pass { receiver, bytes },
+            Policy::Blackhole => Verdict::Drop(DropReason::PolicyBlackhole),
+        };
+    }
+    let mut context = Context::new(frame, peer, shard, redirect.take());
+    let code = run(device, &mut context);
+    *redirect = context.into_redirect();
+    match code {
+        verdict::NEXT | verdict::PASS => Verdict::Pass { receiver, bytes },
+        verdict::REDIRECT => Verdict::Redirect { receiver, bytes },
+        verdict::DROP => Verdict::Drop(DropReason::ProgramDrop),
+        _ => Verdict::Drop(DropReason::UnknownVerdict),
+    }
+}
+
+/// Runs the list until a program returns anything but NEXT (netkit.c: `netkit_run`).
+fn run(device: &DeviceView, context: &mut Context<'_>) -> i32 {
+    for program in device.programs.iter() {
+        let code = program.run(context);
+        if code != verdict::NEXT {
+            return code;
+        }
+    }
+    verdict::NEXT
+}
+
+/// Clears what a frame must not carry into another domain; the sender's scrub says how much
+/// (netkit.c: `netkit_prep_forward`, `netkit_xnet`).
+fn prep_forward(device: &DeviceView, frame: &mut Frame) {
+    if !device.crosses_domains {
+        return;
+    }
+    frame.meta.tstamp = 0;
+    if device.scrub == Scrub::Default {
+        frame.meta.priority = 0;
+        frame.meta.mark = 0;
+    }
+}
+
+/// The device that a redirect means: up, and in the receiver's domain (filter.c: `skb_do_redirect`).
+fn redirect_target(view: &View, receiver: Slot, ifindex: Ifindex) -> Option<Slot> {
+    let domain = &view.device(receiver).domain;
+    view.slot(ifindex)
+        .filter(|target| view.device(*target).up && view.device(*target).domain == *domain)
+}
+
+/// Makes a frame look as if `target` had received it from a wire (netdevice.h: `____dev_forward_skb`;
+/// eth.c: `eth_type_trans`).
+fn forward(target: &DeviceView, frame: &mut Frame) {
+    frame.meta.priority = 0;
+    frame.meta.packet_type = packet_type(frame, target.address);
+    frame.meta.protocol = eth_type(frame);
+}
+
+/// Who a frame is addressed to, seen from a receiver (eth.c: `eth_skb_pkt_type`).
+fn packet_type(frame: &Frame, receiver: MacAddress) -> PacketType {
+    match frame.destination() {
+        Some(destination) if destination == receiver => PacketType::Host,
+        Some(MacAddress::BROADCAST) => PacketType::Broadcast,
+        Some(destination) if destination.is_multicast() => PacketType::Multicast,
+        _ => PacketType::OtherHost,
+    }
+}
+
+/// The EtherType that the stack of a sender would have set (eth.c: `eth_type_trans`).
+fn eth_type(frame: &mut Frame) -> u16 {
+    const ETH_P_802_3_MIN: u16 = 0x0600;
+    const ETH_P_802_3: u16 = 0x0001;
+    const ETH_P_802_2: u16 = 0x0004;
+    // Novell's raw 802.3 has a checksum of ones where other frames have a protocol.
+    frame.pull(ETH_HLEN + 2);
+    match frame.head() {
+        [_, _, _, _, _, _, _, _, _, _, _, _, high, low, payload @ ..] => {
+            match u16::from_be_bytes([*high, *low]) {
+                protocol if protocol >= ETH_P_802_3_MIN => protocol,
+                _ if payload.starts_with(&[0xff, 0xff]) => ETH_P_802_3,
+                _ => ETH_P_802_2,
+            }
+        }
+        _ => 0,
+    }
+}
