@@ -1,0 +1,206 @@
+//! The desired state on disk: one file, replaced whole, under a lock that keeps a second daemon away.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+
+use netkit::{Ifindex, SavedModel};
+use netkit_api::AttachmentSpec;
+use serde::{Deserialize, Serialize};
+
+const SCHEMA: u32 = 1;
+const FILE: &str = "state.json";
+const LOCK: &str = "lock";
+
+/// The state directory of this daemon.
+#[derive(Debug)]
+pub struct Store {
+    dir: PathBuf,
+    // Holds the lock for as long as the daemon lives, however it ends.
+    _lock: File,
+}
+
+/// Everything that outlives the daemon.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SavedState {
+    /// Version of this format.
+    pub schema: u32,
+    /// The devices.
+    pub model: SavedModel,
+    /// What stands behind them.
+    pub attachments: Vec<SavedAttachment>,
+}
+
+/// What stands behind a device.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SavedAttachment {
+    /// The device.
+    pub ifindex: Ifindex,
+    /// What was asked for.
+    pub spec: AttachmentSpec,
+    /// The address that was given to the guest.
+    pub guest_address: String,
+    /// The virtio features that were offered: a running guest must find them again.
+    pub features: u64,
+}
+
+/// The state directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A file operation failed.
+    #[error("cannot {step} \"{path}\": {source}")]
+    Io {
+        /// What was tried.
+        step: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another daemon uses it.
+    #[error(
+        "another netkitd uses the state directory \"{0}\"; end it, or give --state-dir another directory"
+    )]
+    Locked(PathBuf),
+    /// The file is not what this daemon wrote.
+    #[error(
+        "the state in \"{path}\" is damaged: {reason}; restore a copy, or move the file away to start with no devices"
+    )]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        reason: String,
+    },
+    /// Written by another version.
+    #[error(
+        "the state in \"{path}\" has schema version {found}, this netkitd knows {SCHEMA}; use the version that wrote it"
+    )]
+    Schema {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+    },
+}
+
+impl Store {
+    /// Opens a state directory, making it if it does not exist.
+    pub fn open(dir: &Path) -> Result<Store, StoreError> {
+        std::fs::create_dir_all(dir).map_err(|source| failed("create", dir, source))?;
+        let path = dir.join(LOCK);
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path);
+        let lock = lock.map_err(|source| failed("open", &path, source))?;
+        // SAFETY: plain system call on a descriptor that we own.
+        if unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
+            return Err(match io::Error::last_os_error() {
+                error if error.kind() == io::ErrorKind::WouldBlock => StoreError::Locked(dir.to_owned()),
+                source => failed("lock", &path, source),
+            });
+        }
+        Ok(Store {
+            dir: dir.to_owned(),
+            _lock: lock,
+        })
+    }
+
+    /// What was saved; an empty state if nothing was.
+    pub fn load(&self) -> Result<SavedState, StoreError> {
+        let path = self.dir.join(FILE);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(SavedState::default()),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                return Err(StoreError::Corrupt {
+                    path,
+                    reason: error.to_string(),
+                });
+            }
+            Err(source) => return Err(failed("read", &path, source)),
+        };
+        #[derive(Deserialize)]
+        struct Version {
+            schema: u32,
+        }
+        let corrupt = |error: serde_json::Error| StoreError::Corrupt {
+            path: path.clone(),
+            reason: error.to_string(),
+        };
+        let Version { schema } = serde_json::from_str(&text).map_err(corrupt)?;
+        if schema != SCHEMA {
+            return Err(StoreError::Schema { path, found: schema });
+        }
+        serde_json::from_str(&text).map_err(corrupt)
+    }
+
+    /// Replaces what was saved. A crash leaves the old state or the new one, never a mixture.
+    pub fn save(&self, mut state: SavedState) -> Result<(), StoreError> {
+        state.schema = SCHEMA;
+        let (path, next) = (self.dir.join(FILE), self.dir.join("state.json.next"));
+        let write = || -> io::Result<()> {
+            let mut file = File::create(&next)?;
+            file.write_all(&serde_json::to_vec_pretty(&state)?)?;
+            file.sync_all()?;
+            std::fs::rename(&next, &path)?;
+            File::open(&self.dir)?.sync_all()
+        };
+        write().map_err(|source| failed("write", &path, source))
+    }
+
+    /// The error for a state that parses but makes no sense.
+    pub fn corrupt(&self, reason: &dyn std::fmt::Display) -> StoreError {
+        StoreError::Corrupt {
+            path: self.dir.join(FILE),
+            reason: reason.to_string(),
+        }
+    }
+}
+
+fn failed(step: &'static str, path: &Path, source: io::Error) -> StoreError {
+    StoreError::Io {
+        step,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_survives_and_a_second_daemon_is_kept_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        assert_eq!(store.load().unwrap(), SavedState::default());
+        let mut state = SavedState::default();
+        state.model.last_ifindex = 7;
+        store.save(state).unwrap();
+        assert_eq!(store.load().unwrap().model.last_ifindex, 7);
+        assert!(matches!(Store::open(dir.path()), Err(StoreError::Locked(_))));
+        drop(store);
+        assert!(Store::open(dir.path()).is_ok());
+    }
+
+    #[test]
+    fn damaged_and_foreign_state_is_refused_with_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        for text in ["", "{", "[]", "{\"schema\":1}", "\u{fffd}"] {
+            std::fs::write(dir.path().join(FILE), text).unwrap();
+            assert!(
+                matches!(store.load(), Err(StoreError::Corrupt { .. })),
+                "{text:?}"
+            );
+        }
+        std::fs::write(dir.path().join(FILE), [0xff, 0xfe]).unwrap();
+        assert!(store.load().unwrap_err().to_string().contains("damaged"));
+        std::fs::write(dir.path().join(FILE), "{\"schema\":99}").unwrap();
+        assert!(matches!(store.load(), Err(StoreError::Schema { found: 99, .. })));
+    }
+}

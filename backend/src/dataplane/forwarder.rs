@@ -1,0 +1,222 @@
+//! One frame's way: from a source, through netkit's xmit, to a target.
+
+use devices::Refusal;
+use devices::guest::{GuestPort, ReceiveBurst, Transmitted, transmit};
+use devices::packet::{Frame, MacAddress};
+use devices::tap::{Tap, TapBuffer};
+use netkit::l3::{self, L3Input};
+use netkit::{Delivery, DropReason, Mode, Outcome, Slot, xmit};
+
+use super::plan::{Plan, Port};
+
+/// Frames that are taken from one source before another source has its turn.
+const BURST: usize = 64;
+
+/// What a thread needs to forward frames; nothing is allocated once it exists.
+#[derive(Debug)]
+pub struct Forwarder {
+    shard: usize,
+    frame: Frame,
+    scratch: Frame,
+    answer: Frame,
+    tap_buffer: TapBuffer,
+}
+
+/// The receive queue that was written to last, still locked: frames to the same target need no further lock.
+#[derive(Default)]
+struct OpenTarget<'p>(Option<(Slot, ReceiveBurst<'p>)>);
+
+impl Forwarder {
+    /// A forwarder that counts in statistics shard `shard`.
+    pub fn new(shard: usize) -> Forwarder {
+        Forwarder {
+            shard,
+            frame: Frame::new(),
+            scratch: Frame::new(),
+            answer: Frame::new(),
+            tap_buffer: TapBuffer::default(),
+        }
+    }
+
+    /// Forwards what a source has, up to a burst, and says how many frames that were.
+    pub fn poll(&mut self, plan: &Plan, sender: Slot, queue: usize) -> usize {
+        match plan.port(sender) {
+            Port::None => 0,
+            Port::Guest { port, .. } => self.poll_guest(plan, sender, port, queue),
+            Port::Tap { tap, .. } => self.poll_tap(plan, sender, tap, queue),
+        }
+    }
+
+    /// Sends a frame as if the guest behind a device had.
+    pub fn inject(&mut self, plan: &Plan, sender: Slot, octets: &[u8]) {
+        self.frame = Frame::from_octets(octets);
+        self.forward(plan, sender, 0, &mut OpenTarget::default());
+        self.frame.clear();
+    }
+
+    fn poll_guest(&mut self, plan: &Plan, sender: Slot, port: &GuestPort, pair: usize) -> usize {
+        let mut queue = port.transmit_queue(pair).lock_for_burst();
+        let mut target = OpenTarget::default();
+        let mut count = 0;
+        let shard = self.shard;
+        let drop = |reason| plan.view.count_drop(sender, reason, shard);
+        while count < BURST {
+            let head = match transmit(&mut queue, &mut self.frame) {
+                Transmitted::Nothing => break,
+                Transmitted::Frame(head) if queue.enabled => {
+                    self.forward(plan, sender, pair, &mut target);
+                    head
+                }
+                // vhost-user: a started but disabled transmit queue is drained and discarded.
+                Transmitted::Frame(head) => {
+                    drop(DropReason::RingDisabled);
+                    head
+                }
+                Transmitted::BadOffload(head, reason) => {
+                    tracing::debug!("{}: {reason}", plan.view.device(sender).ifindex);
+                    drop(DropReason::BadOffloadHeader);
+                    head
+                }
+                Transmitted::TooLong(head) => {
+                    drop(DropReason::FrameTooLong);
+                    head
+                }
+                Transmitted::Broken(error) => {
+                    tracing::warn!(
+                        "{}: transmit ring {pair} is broken: {error}",
+                        plan.view.device(sender).ifindex
+                    );
+                    drop(DropReason::MalformedChain);
+                    break;
+                }
+            };
+            count += 1;
+            if let Some(ring) = &mut queue.ring {
+                ring.complete(head, 0);
+            }
+        }
+        // The slices point into memory that only the lock keeps mapped.
+        self.frame.clear();
+        std::mem::drop(target);
+        queue.publish();
+        count
+    }
+
+    fn poll_tap(&mut self, plan: &Plan, sender: Slot, tap: &Tap, queue: usize) -> usize {
+        let Some(source) = tap.queues.get(queue) else {
+            return 0;
+        };
+        let mut target = OpenTarget::default();
+        let mut count = 0;
+        while count < BURST && source.read(&mut self.tap_buffer, &mut self.frame) {
+            self.forward(plan, sender, queue, &mut target);
+            count += 1;
+        }
+        self.frame.clear();
+        count
+    }
+
+    /// Sends `self.frame` from a device.
+    fn forward<'p>(&mut self, plan: &'p Plan, sender: Slot, queue: usize, target: &mut OpenTarget<'p>) {
+        if plan.view.device(sender).mode == Mode::L3 && !self.enter_l3(plan, sender, queue, target) {
+            return;
+        }
+        match xmit(&plan.view, sender, &mut self.frame, self.shard) {
+            Outcome::Dropped(_) => {}
+            Outcome::Deliver(delivery) => match self.deliver(plan, &delivery, queue, target) {
+                Ok(()) => plan.view.delivered(&delivery, self.shard),
+                Err(reason) => plan.view.refused(&delivery, reason, self.shard),
+            },
+        }
+    }
+
+    /// Takes the Ethernet out of a frame from a guest in L3 mode, and answers its neighbour discovery. False if there is
+    /// nothing left to send.
+    fn enter_l3<'p>(
+        &mut self,
+        plan: &'p Plan,
+        sender: Slot,
+        queue: usize,
+        target: &mut OpenTarget<'p>,
+    ) -> bool {
+        let (Port::Guest { address, gateway, .. } | Port::Tap { address, gateway, .. }) = plan.port(sender)
+        else {
+            return true;
+        };
+        if let Some(source) = self.frame.source() {
+            address.learn(source);
+        }
+        let mut reply = [0; l3::REPLY_MAX];
+        match l3::from_guest(&mut self.frame, *gateway, &mut reply) {
+            L3Input::Forward => true,
+            L3Input::Consumed => false,
+            L3Input::Dropped(reason) => {
+                plan.view.count_drop(sender, reason, self.shard);
+                false
+            }
+            L3Input::Reply(len) => {
+                self.answer.clear();
+                self.answer.extend_head(len).copy_from_slice(&reply[..len]);
+                let _ = hand_over(&mut self.answer, &mut self.scratch, plan, sender, queue, target);
+                false
+            }
+        }
+    }
+
+    fn deliver<'p>(
+        &mut self,
+        plan: &'p Plan,
+        delivery: &Delivery,
+        queue: usize,
+        target: &mut OpenTarget<'p>,
+    ) -> Result<(), DropReason> {
+        let receiver = delivery.receiver;
+        if plan.view.device(receiver).mode == Mode::L3
+            && let Port::Guest { address, gateway, .. } | Port::Tap { address, gateway, .. } =
+                plan.port(receiver)
+        {
+            let address: MacAddress = address.get();
+            l3::to_guest(&mut self.frame, address, *gateway);
+        }
+        hand_over(&mut self.frame, &mut self.scratch, plan, receiver, queue, target)
+    }
+}
+
+/// Gives a frame to what stands behind a device.
+fn hand_over<'p>(
+    frame: &mut Frame,
+    scratch: &mut Frame,
+    plan: &'p Plan,
+    receiver: Slot,
+    queue: usize,
+    target: &mut OpenTarget<'p>,
+) -> Result<(), DropReason> {
+    let written = match plan.port(receiver) {
+        Port::None => return Err(DropReason::NoReceiver),
+        Port::Guest { port, .. } => target.open(receiver, port, queue).write(frame, scratch),
+        Port::Tap { tap, .. } => tap.queues[queue % tap.queues.len()].write(frame, scratch),
+    };
+    written.map_err(|refusal| match refusal {
+        Refusal::Full => DropReason::ReceiverRingFull,
+        Refusal::NotReady => DropReason::ReceiverNotReady,
+        Refusal::TooLong => DropReason::FrameTooLong,
+        Refusal::Malformed => DropReason::MalformedChain,
+        Refusal::BadOffload => DropReason::BadOffloadHeader,
+        Refusal::Failed => DropReason::TapError,
+    })
+}
+
+impl<'p> OpenTarget<'p> {
+    /// The receive queue for frames that arrive on queue `queue` of their sender.
+    fn open(&mut self, receiver: Slot, port: &'p GuestPort, queue: usize) -> &mut ReceiveBurst<'p> {
+        let same = self.0.as_ref().is_some_and(|(slot, _)| *slot == receiver);
+        if !same {
+            // Publishes and unlocks: a thread holds one receive queue at a time.
+            self.0 = None;
+        }
+        &mut self
+            .0
+            .get_or_insert_with(|| (receiver, ReceiveBurst::open(port, queue)))
+            .1
+    }
+}

@@ -1,0 +1,6 @@
+//! netkitd: gives virtual machines netkit devices over vhost-user.
+
+pub mod api;
+pub mod daemon;
+pub mod dataplane;
+pub mod vhost_user;

@@ -1,0 +1,156 @@
+//! netkitd's command line.
+
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use netkit_api::{AttachmentSpec, DeviceCreate, DeviceSet, Mode, TapSpec};
+use netkitd::daemon::{Config, Control, ControlHandle, DaemonError, StartError};
+use netkitd::vhost_user::{self, Endpoint, SocketError};
+use tracing_subscriber::EnvFilter;
+
+/// Gives virtual machines netkit devices over vhost-user.
+///
+/// With --api the daemon serves any number of devices and is driven with nkctl. With --socket-path or --fd it is a
+/// vhost-user back-end program for a single guest, whose device is paired with a tap of the host.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// Unix socket of the API
+    #[arg(long, value_name = "SOCK")]
+    api: Option<PathBuf>,
+    /// Directory of the saved devices and attachments; without it they are forgotten at the end
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// Data-path threads [default: half of the processors]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    workers: Option<u16>,
+    /// Serve one guest on this vhost-user socket
+    #[arg(long, value_name = "PATH", conflicts_with = "fd")]
+    socket_path: Option<PathBuf>,
+    /// Serve one guest on this inherited listening vhost-user socket
+    #[arg(long, value_name = "FDNUM")]
+    fd: Option<RawFd>,
+    /// Name of the tap that the single guest's device is paired with
+    #[arg(long, value_name = "IF")]
+    tap: Option<String>,
+    /// Print what this vhost-user back-end program can do, as JSON, and exit
+    #[arg(long)]
+    print_capabilities: bool,
+}
+
+/// Why the daemon ends with an error.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("nothing to serve; give --api SOCK for the daemon, or --socket-path PATH for a single guest")]
+    NothingToServe,
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error("the API socket: {0}")]
+    Socket(#[from] SocketError),
+    #[error("cannot serve the API: {0}")]
+    Api(std::io::Error),
+    #[error("--fd {fd}: {source}; pass a listening unix socket")]
+    Fd { fd: RawFd, source: std::io::Error },
+    #[error(transparent)]
+    Daemon(#[from] DaemonError),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if arguments.print_capabilities {
+        println!("{}", serde_json::json!({ "type": "net", "features": [] }));
+        return ExitCode::SUCCESS;
+    }
+    let filter = EnvFilter::try_from_env("NETKITD_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("netkitd: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<(), Failure> {
+    let single = single_guest(&arguments)?;
+    if arguments.api.is_none() && single.is_none() {
+        return Err(Failure::NothingToServe);
+    }
+    let workers = arguments.workers.map_or_else(default_workers, usize::from);
+    let (control, handle) = Control::new(&Config {
+        state_dir: arguments.state_dir,
+        workers,
+    })?;
+    if let Some(path) = &arguments.api {
+        let listener = vhost_user::listen(path)?;
+        netkitd::api::serve(listener, handle.clone()).map_err(Failure::Api)?;
+    }
+    if let Some(endpoint) = single {
+        serve_single(handle, endpoint, arguments.tap)?;
+    }
+    tracing::info!("ready with {workers} workers");
+    Ok(control.run()?)
+}
+
+/// The socket of the single guest, if the program is to serve one.
+fn single_guest(arguments: &Arguments) -> Result<Option<Endpoint>, Failure> {
+    if let Some(fd) = arguments.fd {
+        return Endpoint::inherited(fd)
+            .map(Some)
+            .map_err(|source| Failure::Fd { fd, source });
+    }
+    Ok(arguments
+        .socket_path
+        .as_deref()
+        .map(|path| std::path::absolute(path).map(|path| Endpoint::listen(&path)))
+        .transpose()
+        .map_err(Failure::Api)?
+        .transpose()?)
+}
+
+/// Pairs the single guest's device with a tap. The control thread does it as its first work.
+fn serve_single(handle: ControlHandle, endpoint: Endpoint, ifname: Option<String>) -> Result<(), Failure> {
+    let work = move || {
+        let result = handle.call_blocking(move |daemon, reactor| {
+            let created = daemon.create(&DeviceCreate {
+                mode: Some(Mode::L2),
+                ..DeviceCreate::default()
+            })?;
+            let peer = created.peer.as_deref().unwrap_or_default();
+            daemon.attach(
+                &created.primary,
+                AttachmentSpec::Tap(TapSpec {
+                    ifname,
+                    ..TapSpec::default()
+                }),
+                reactor,
+            )?;
+            daemon.attach_endpoint(peer, endpoint, 1, reactor)?;
+            let up = DeviceSet {
+                up: Some(true),
+                ..DeviceSet::default()
+            };
+            daemon.set(&created.primary, &up)?;
+            daemon.set(peer, &up)
+        });
+        if let Err(error) = result {
+            eprintln!("netkitd: {error}");
+            std::process::exit(1);
+        }
+    };
+    std::thread::Builder::new()
+        .name("single".to_owned())
+        .spawn(work)
+        .map_err(Failure::Api)?;
+    Ok(())
+}
+
+fn default_workers() -> usize {
+    std::thread::available_parallelism().map_or(1, |processors| processors.get().div_ceil(2))
+}

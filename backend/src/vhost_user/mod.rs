@@ -1,0 +1,15 @@
+//! The vhost-user back end: message framing, the state machine of one connection, and the sockets.
+//!
+//! The specification is docs/interop/vhost-user.rst of QEMU; its clauses are cited beside the code. Nothing here
+//! blocks: all connections share one thread.
+
+mod connection;
+mod message;
+mod session;
+mod socket;
+mod vring;
+
+pub use connection::{Connection, ConnectionError};
+pub use message::{Message, Violation};
+pub use session::{Host, Identity, Session};
+pub use socket::{Endpoint, SocketError, listen};
