@@ -1,0 +1,7 @@
+//! Glue between netkitd and those who use it: a client of the daemon's API, and the arguments that give a
+//! virtual machine monitor one of its devices.
+
+pub mod client;
+pub mod vm;
+
+pub use client::{Client, ClientError};
