@@ -34,7 +34,7 @@ struct Session {
     agent: Option<Agent>,
     /// Whether this boot's agent has answered.
     ready: bool,
-    /// Boots that were begun, this one included.
+    /// How many boots the console will have seen the end of when this one is done.
     boots: usize,
     begun: Instant,
 }
@@ -77,7 +77,7 @@ impl Guest {
     pub fn reset(&self) -> Result<()> {
         let mut session = lock(&self.session);
         self.qmp("system_reset", &json!({}))?;
-        session.begin_boot();
+        session.begin_boot(self.boots());
         self.agent(&mut session).map(drop)
     }
 
@@ -85,7 +85,7 @@ impl Guest {
     pub fn reboot(&self) -> Result<()> {
         let mut session = lock(&self.session);
         self.agent(&mut session)?.send("reboot -f")?;
-        session.begin_boot();
+        session.begin_boot(self.boots());
         self.agent(&mut session).map(drop)
     }
 
@@ -170,7 +170,7 @@ impl Guest {
     fn wait_for_boot(&self, boots: usize, begun: Instant, deadline: Instant) -> Result<()> {
         loop {
             let console = self.console();
-            if console.matches(READY).count() >= boots {
+            if boots_in(&console) >= boots {
                 return Ok(());
             }
             if console.contains("Kernel panic") {
@@ -193,6 +193,11 @@ impl Guest {
             }
             thread::sleep(time::POLL);
         }
+    }
+
+    /// Boots that came to their end.
+    fn boots(&self) -> usize {
+        boots_in(&self.console())
     }
 
     fn with_monitor<T>(&self, act: impl FnOnce(&mut Qmp) -> Result<T>) -> Result<T> {
@@ -260,9 +265,9 @@ impl Session {
         }
     }
 
-    fn begin_boot(&mut self) {
+    fn begin_boot(&mut self, completed: usize) {
         self.ready = false;
-        self.boots += 1;
+        self.boots = completed + 1;
         self.begun = Instant::now();
     }
 }
@@ -293,6 +298,10 @@ fn start_qemu(config: &GuestConfig, place: &Place) -> Result<Process> {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A test that panicked while it held a guest is no reason to fail the next one.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn boots_in(console: &str) -> usize {
+    console.matches(READY).count()
 }
 
 fn read_log(path: &Path) -> String {

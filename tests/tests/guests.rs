@@ -1,0 +1,441 @@
+//! Real guests on the two ends of a pair: QEMU under software emulation, with Linux and iPXE as drivers.
+
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use netkit_tests::netkitd::Netkitd;
+use netkit_tests::rig::{Guest, GuestConfig, Iperf, Kernel, Nic, Shell, ping, ping6};
+
+const A: &str = "10.0.0.1";
+const B: &str = "10.0.0.2";
+
+/// Guests are too heavy to boot for two tests at once.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A daemon with the pair `nka`, `nkb`, both up and attached.
+fn pair(mode: &str, attach: &str) -> Netkitd {
+    let daemon = Netkitd::start();
+    daemon.ok(&format!("link add nka type netkit mode {mode} peer name nkb"));
+    for device in ["nka", "nkb"] {
+        daemon.ok(&format!("link set {device} up"));
+        let socket = daemon.path(device);
+        daemon.ok(&format!(
+            "attach {device} vhost-user path {} {attach}",
+            socket.display()
+        ));
+    }
+    daemon
+}
+
+/// The card of a guest on `device`, with the address that the daemon gives it.
+fn nic(daemon: &Netkitd, device: &str) -> Nic {
+    let shown = daemon.client().device(device).unwrap();
+    Nic::vhost_user(daemon.path(device)).mac(shown.attachment.guest_address.unwrap())
+}
+
+/// Boots both guests and gives them their addresses.
+fn boot(a: GuestConfig, b: GuestConfig) -> (Guest, Guest) {
+    let (a, b) = (Guest::start(a).unwrap(), Guest::start(b).unwrap());
+    set_up(&a, A, "fd00::1");
+    set_up(&b, B, "fd00::2");
+    (a, b)
+}
+
+fn set_up(guest: &Guest, v4: &str, v6: &str) {
+    guest.wait_ready().unwrap();
+    guest
+        .set_up("eth0", &[&format!("{v4}/24"), &format!("{v6}/64")])
+        .unwrap();
+}
+
+fn boot_plain(daemon: &Netkitd) -> (Guest, Guest) {
+    let config = |device: &str| GuestConfig::new(device).nic(nic(daemon, device));
+    boot(config("nka"), config("nkb"))
+}
+
+fn assert_pings(from: &Guest, to: &str) {
+    let result = ping(from, to, 5).unwrap();
+    assert_eq!(result.received, result.sent, "{} -> {to}", from.name());
+}
+
+fn assert_pings6(from: &Guest, to: &str) {
+    let result = ping6(from, to, 5).unwrap();
+    assert_eq!(result.received, result.sent, "{} -> {to}", from.name());
+}
+
+/// Measures and prints; a stalled path gives next to nothing.
+fn assert_flows(what: &str, iperf: &Iperf, client: &Guest, server: &Guest, address: &str) {
+    let result = iperf.run(client, server, address).unwrap();
+    println!(
+        "{what}: {:.0} Mbit/s, {} retransmits",
+        result.bits_per_second / 1e6,
+        result.retransmits
+    );
+    assert!(result.bits_per_second > 5e6, "{what}: {result:?}");
+}
+
+#[test]
+fn l2_guests_ping_and_iperf_both_ways() {
+    let _alone = alone();
+    let daemon = pair("l2", "");
+    let (a, b) = boot_plain(&daemon);
+    assert_pings(&a, B);
+    assert_pings(&b, A);
+    assert_pings6(&a, "fd00::2");
+    assert_flows("L2 TCP", &Iperf::tcp(), &a, &b, B);
+    assert_flows("L2 TCP back", &Iperf::tcp().reverse(), &a, &b, B);
+    assert_flows("L2 TCP over IPv6", &Iperf::tcp(), &a, &b, "fd00::2");
+    assert_flows("L2 UDP", &Iperf::udp("50M"), &a, &b, B);
+    let offloads = a.check("ethtool -k eth0").unwrap();
+    for feature in [
+        "tx-checksumming: on",
+        "tcp-segmentation-offload: on",
+        "generic-receive-offload: on",
+    ] {
+        assert!(offloads.contains(feature), "{feature} in {offloads}");
+    }
+    // A guest whose driver stops for good gives back all that it was lent, and the other end notices nothing worse.
+    a.check("ip link set eth0 down; ip link set eth0 up").unwrap();
+    a.set_up("eth0", &[&format!("{A}/24")]).unwrap();
+    assert_pings(&b, A);
+}
+
+#[test]
+fn l3_guests_are_answered_by_the_daemon() {
+    let _alone = alone();
+    let daemon = pair("l3", "");
+    let (a, b) = boot_plain(&daemon);
+    assert_pings(&a, B);
+    assert_pings(&b, A);
+    assert_pings6(&a, "fd00::2");
+    assert_flows("L3 TCP", &Iperf::tcp(), &a, &b, B);
+    assert_flows("L3 UDP", &Iperf::udp("50M"), &a, &b, B);
+    // Every neighbour has the one address that the daemon answers with, whether it exists or not.
+    let neighbours = a.check(&format!(
+        "ping -c 1 -W 1 10.0.0.77 || true; ip neigh show to {B}; ip neigh show to 10.0.0.77"
+    ));
+    let neighbours = neighbours.unwrap();
+    let addresses: Vec<&str> = neighbours
+        .lines()
+        .filter_map(|line| line.split("lladdr ").nth(1)?.split(' ').next())
+        .collect();
+    assert!(
+        addresses.len() == 2 && addresses[0] == addresses[1],
+        "{neighbours}"
+    );
+    // Duplicate address detection asks, gets no answer, and so succeeds.
+    a.check("ip address add fd00::99/64 dev eth0; sleep 3").unwrap();
+    let address = a.check("ip -6 address show dev eth0").unwrap();
+    assert!(
+        address.contains("fd00::99") && !address.contains("dadfailed"),
+        "{address}"
+    );
+    assert!(!address.contains("tentative"), "{address}");
+}
+
+#[test]
+fn a_guest_without_offloads_gets_whole_checked_segments() {
+    let _alone = alone();
+    let daemon = pair("l2", "");
+    let bare = [
+        "csum",
+        "guest_csum",
+        "gso",
+        "guest_tso4",
+        "guest_tso6",
+        "guest_ecn",
+        "host_tso4",
+        "host_tso6",
+        "host_ecn",
+        "mrg_rxbuf",
+    ];
+    let plain = bare
+        .iter()
+        .fold(nic(&daemon, "nkb"), |nic, feature| nic.property(feature, "off"));
+    let (a, b) = boot(
+        GuestConfig::new("nka").nic(nic(&daemon, "nka")),
+        GuestConfig::new("nkb").nic(plain),
+    );
+    assert_pings(&a, B);
+    assert_flows("to a guest without offloads", &Iperf::tcp(), &a, &b, B);
+    assert_flows(
+        "from a guest without offloads",
+        &Iperf::tcp().reverse(),
+        &a,
+        &b,
+        B,
+    );
+    assert_flows("UDP to a guest without offloads", &Iperf::udp("50M"), &a, &b, B);
+    // The other guest's stack turns its own offloads off while the device runs.
+    a.check("ethtool -K eth0 tx off tso off gso off gro off").unwrap();
+    assert_flows("offloads off in both", &Iperf::tcp(), &a, &b, B);
+}
+
+#[test]
+fn jumbo_frames_pass_whole() {
+    let _alone = alone();
+    let daemon = pair("l2", "");
+    for device in ["nka", "nkb"] {
+        daemon.ok(&format!("link set {device} mtu 9000"));
+    }
+    let config = |device: &str| GuestConfig::new(device).nic(nic(&daemon, device).host_mtu(9000));
+    let (a, b) = boot(config("nka"), config("nkb"));
+    let mtu = a.check("cat /sys/class/net/eth0/mtu").unwrap();
+    assert_eq!(mtu.trim(), "9000", "the card's MTU reaches the guest");
+    let large = a.check(&format!("ping -M do -s 8972 -c 3 -i 0.2 {B}")).unwrap();
+    assert!(large.contains("3 received"), "{large}");
+    assert_flows("TCP with MTU 9000", &Iperf::tcp(), &a, &b, B);
+}
+
+#[test]
+fn two_queue_pairs_carry_traffic() {
+    let _alone = alone();
+    let daemon = pair("l2", "queues 2");
+    let config = |device: &str| {
+        GuestConfig::new(device)
+            .cpus(2)
+            .nic(nic(&daemon, device).queues(2))
+    };
+    let (a, b) = boot(config("nka"), config("nkb"));
+    a.check("ethtool -L eth0 combined 2").unwrap();
+    b.check("ethtool -L eth0 combined 2").unwrap();
+    assert_flows("TCP on two queue pairs", &Iperf::tcp().parallel(4), &a, &b, B);
+    a.check("for cpu in 0 1; do taskset $((1 << cpu)) ping -q -c 5 -i 0.2 10.0.0.2; done")
+        .unwrap();
+    let statistics = a.check("ethtool -S eth0").unwrap();
+    for queue in [
+        "tx_queue_0_packets",
+        "tx_queue_1_packets",
+        "tx0_packets",
+        "tx1_packets",
+    ] {
+        if let Some(line) = statistics
+            .lines()
+            .find(|line| line.trim_start().starts_with(queue))
+        {
+            let count: u64 = line.rsplit(' ').next().unwrap().parse().unwrap();
+            assert!(count > 0, "{queue}: {statistics}");
+        }
+    }
+    assert!(
+        statistics.contains("1_packets"),
+        "the second queue's counters are missing: {statistics}"
+    );
+}
+
+#[test]
+fn qemu_may_listen_and_the_daemon_connect() {
+    let _alone = alone();
+    let daemon = pair("l2", "mode client");
+    let config = |device: &str| GuestConfig::new(device).nic(nic(&daemon, device).server());
+    let (a, b) = boot(config("nka"), config("nkb"));
+    assert_pings(&a, B);
+    assert_flows("TCP with QEMU as server", &Iperf::tcp(), &a, &b, B);
+}
+
+#[test]
+fn a_guest_reboots_and_comes_back() {
+    let _alone = alone();
+    let daemon = pair("l2", "");
+    let (a, b) = boot_plain(&daemon);
+    assert_pings(&a, B);
+    b.reboot().unwrap();
+    set_up(&b, B, "fd00::2");
+    assert_pings(&a, B);
+    b.reset().unwrap();
+    set_up(&b, B, "fd00::2");
+    assert_pings(&a, B);
+    assert_flows("TCP after two boots", &Iperf::tcp(), &a, &b, B);
+}
+
+#[test]
+fn traffic_survives_the_daemon_s_death() {
+    let _alone = alone();
+    let mut daemon = pair("l2", "");
+    let (a, b) = boot_plain(&daemon);
+    assert_pings(&a, B);
+    b.check("iperf3 -s -D").unwrap();
+    let transfer = a.spawn(&format!("iperf3 -c {B} -t 12 -J")).unwrap();
+    std::thread::sleep(Duration::from_secs(3));
+
+    daemon.kill();
+    std::thread::sleep(Duration::from_millis(500));
+    let restarted = Instant::now();
+    daemon.run();
+    let answered = loop {
+        let result = a.run(&format!("ping -q -c 1 -W 1 {B}")).unwrap();
+        if result.status == 0 {
+            break restarted.elapsed();
+        }
+        assert!(
+            restarted.elapsed() < Duration::from_secs(20),
+            "no ping after a restart\n{}",
+            daemon.log()
+        );
+    };
+    println!("from restart to the first answered ping: {answered:?}");
+    assert!(
+        answered < Duration::from_secs(2),
+        "traffic resumed only after {answered:?}"
+    );
+
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let report = loop {
+        let text = a.check(&format!("cat {transfer}")).unwrap();
+        match serde_json::from_str::<serde_json::Value>(&text) {
+            Ok(report) => break report,
+            Err(_) => assert!(Instant::now() < deadline, "iperf3 does not end: {text}"),
+        }
+        std::thread::sleep(Duration::from_millis(500));
+    };
+    assert!(report.get("error").is_none(), "TCP did not survive: {report}");
+    let intervals = report["intervals"].as_array().unwrap();
+    let last = intervals.last().unwrap()["sum"]["bits_per_second"]
+        .as_f64()
+        .unwrap();
+    println!(
+        "TCP in the last second after the restart: {:.0} Mbit/s",
+        last / 1e6
+    );
+    assert!(last > 5e6, "TCP did not come back to speed: {report}");
+    // What the daemon knew is there again.
+    let shown = daemon.ok("link show nka");
+    assert!(shown.contains("UP,LOWER_UP"), "{shown}");
+}
+
+#[test]
+fn a_guest_reaches_the_host_through_a_tap() {
+    let _alone = alone();
+    let daemon = Netkitd::start();
+    daemon.ok("link add nkh type netkit mode l2 peer name nkg");
+    daemon.ok("link set nkh up");
+    daemon.ok("link set nkg up");
+    let tap = format!("nkt{}", std::process::id() % 100_000);
+    daemon.ok(&format!("attach nkh tap ifname {tap}"));
+    daemon.ok(&format!(
+        "attach nkg vhost-user path {}",
+        daemon.path("nkg").display()
+    ));
+    host(&format!("ip address add 10.91.0.1/24 dev {tap}"));
+    host(&format!("ip link set {tap} up"));
+
+    let guest = Guest::start(GuestConfig::new("nkg").nic(nic(&daemon, "nkg"))).unwrap();
+    guest.wait_ready().unwrap();
+    guest.set_up("eth0", &["10.91.0.2/24"]).unwrap();
+    assert_pings(&guest, "10.91.0.1");
+    host("ping -q -c 3 -i 0.2 10.91.0.2");
+
+    let server = Command::new("iperf3")
+        .args(["-s", "-1", "-B", "10.91.0.1"])
+        .spawn()
+        .unwrap();
+    let server = Reaped(server);
+    std::thread::sleep(Duration::from_millis(300));
+    let report = guest.check("iperf3 -c 10.91.0.1 -t 3 -J").unwrap();
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    let rate = report["end"]["sum_received"]["bits_per_second"].as_f64().unwrap();
+    println!("guest to host over the tap: {:.0} Mbit/s", rate / 1e6);
+    assert!(rate > 5e6, "{report}");
+    drop(server);
+
+    // Attach and detach at run time: the tap is the daemon's own, and goes with it.
+    daemon.ok("detach nkh");
+    assert!(!std::path::Path::new("/sys/class/net").join(&tap).exists());
+    assert_eq!(ping(&guest, "10.91.0.1", 2).unwrap().received, 0);
+    assert!(daemon.drops("nkg", "no_receiver") > 0);
+}
+
+#[test]
+fn other_drivers_work_too() {
+    let _alone = alone();
+    let daemon = pair("l2", "");
+    // The newer kernel is another generation of the Linux driver, and iPXE's driver is nobody's relative.
+    let newer = GuestConfig::new("nka")
+        .kernel(Kernel::Host)
+        .nic(nic(&daemon, "nka"));
+    let (a, b) = boot(newer, GuestConfig::new("nkb").nic(nic(&daemon, "nkb")));
+    assert_pings(&a, B);
+    assert_flows("TCP from another kernel", &Iperf::tcp(), &a, &b, B);
+    drop(a);
+
+    let before = daemon.client().device("nka").unwrap().statistics.tx_packets;
+    let mut command = Command::new("qemu-system-x86_64");
+    let socket = daemon.path("nka");
+    command.args([
+        "-machine",
+        "q35,accel=tcg,graphics=off,memory-backend=mem",
+        "-m",
+        "256",
+        "-display",
+        "none",
+    ]);
+    command.args([
+        "-object",
+        "memory-backend-memfd,id=mem,size=256M,share=on",
+        "-boot",
+        "n",
+        "-serial",
+        "null",
+    ]);
+    command.args(["-chardev", &format!("socket,id=c,path={}", socket.display())]);
+    command.args([
+        "-netdev",
+        "vhost-user,id=n,chardev=c",
+        "-device",
+        "virtio-net-pci,netdev=n",
+    ]);
+    let _ipxe = netkit_tests::rig::Process::spawn(command).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while daemon.client().device("nka").unwrap().statistics.tx_packets < before + 2 {
+        assert!(
+            Instant::now() < deadline,
+            "iPXE sent no DHCP request\n{}",
+            daemon.log()
+        );
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+#[test]
+fn an_idle_daemon_uses_no_processor_time() {
+    let _alone = alone();
+    let daemon = pair("l2", "");
+    let (a, b) = boot_plain(&daemon);
+    // IPv6 housekeeping would be traffic.
+    for guest in [&a, &b] {
+        guest
+            .check("sysctl -w net.ipv6.conf.eth0.disable_ipv6=1")
+            .unwrap();
+    }
+    assert_pings(&a, B);
+    std::thread::sleep(Duration::from_secs(1));
+    let before = daemon.cpu_seconds();
+    std::thread::sleep(Duration::from_secs(10));
+    let used = daemon.cpu_seconds() - before;
+    println!("processor time of the idle daemon with two guests: {used:.2} s in 10 s");
+    assert!(used <= 0.02, "{used} s in 10 s");
+}
+
+/// A child that is ended with the test.
+struct Reaped(std::process::Child);
+
+impl Drop for Reaped {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn host(command: &str) {
+    let mut words = command.split(' ');
+    let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
+    assert!(
+        output.status.success(),
+        "{command}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
