@@ -110,11 +110,8 @@ impl Tap {
         let mut request = interface_request(&label);
         request.ifr_name = [0; libc::IFNAMSIZ];
         // SAFETY: the request outlives the call, and the kernel fills it in.
-        check(
-            unsafe { libc::ioctl(fd.as_raw_fd(), TUNGETIFF, &mut request) },
-            "ask the name of",
-            &label,
-        )?;
+        let status = unsafe { libc::ioctl(fd.as_raw_fd(), TUNGETIFF, &mut request) };
+        check(status, "ask the name of", &label)?;
         // SAFETY: TUNGETIFF filled the flags in.
         let flags = i32::from(unsafe { request.ifr_ifru.ifru_flags });
         if flags & libc::IFF_TAP == 0 || flags & libc::IFF_VNET_HDR == 0 {
@@ -143,11 +140,8 @@ impl Tap {
         let mut request = interface_request(&self.name);
         let fd = self.queues[0].file.as_raw_fd();
         // SAFETY: the request outlives the call; a tap descriptor answers SIOCGIFHWADDR for its netdev.
-        check(
-            unsafe { libc::ioctl(fd, libc::SIOCGIFHWADDR, &mut request) },
-            "read the address of",
-            &self.name,
-        )?;
+        let status = unsafe { libc::ioctl(fd, libc::SIOCGIFHWADDR, &mut request) };
+        check(status, "read the address of", &self.name)?;
         // SAFETY: the kernel filled the address in.
         let data = unsafe { request.ifr_ifru.ifru_hwaddr.sa_data };
         Ok(MacAddress(std::array::from_fn(|index| data[index] as u8)))
@@ -158,11 +152,8 @@ impl TapQueue {
     fn set_up(file: File, name: &str) -> Result<TapQueue, TapError> {
         let len = HEADER_LEN as libc::c_int;
         // SAFETY: the integer outlives the call.
-        check(
-            unsafe { libc::ioctl(file.as_raw_fd(), TUNSETVNETHDRSZ, &len) },
-            "set the header length of",
-            name,
-        )?;
+        let status = unsafe { libc::ioctl(file.as_raw_fd(), TUNSETVNETHDRSZ, &len) };
+        check(status, "set the header length of", name)?;
         let all = libc::c_ulong::from(TUN_F_BASE | TUN_F_USO4 | TUN_F_USO6);
         // SAFETY: plain integer argument.
         let uso = unsafe { libc::ioctl(file.as_raw_fd(), TUNSETOFFLOAD, all) } == 0;
@@ -170,11 +161,8 @@ impl TapQueue {
             // Kernels before 6.2 do not know USO.
             let base = libc::c_ulong::from(TUN_F_BASE);
             // SAFETY: plain integer argument.
-            check(
-                unsafe { libc::ioctl(file.as_raw_fd(), TUNSETOFFLOAD, base) },
-                "turn on the offloads of",
-                name,
-            )?;
+            let status = unsafe { libc::ioctl(file.as_raw_fd(), TUNSETOFFLOAD, base) };
+            check(status, "turn on the offloads of", name)?;
         }
         let takes = OffloadFeatures {
             csum: true,
@@ -243,8 +231,11 @@ impl TapQueue {
                     len: tail.len(),
                 })
             };
+            let header = VirtioNetHeader::parse(header);
             // The host's kernel does not send what it was not told to, but a frame that it cannot describe is no use.
-            if accept(frame, &VirtioNetHeader::parse(header), OffloadFeatures::ALL).is_ok() {
+            if accept(frame, &header, OffloadFeatures::ALL).is_ok() {
+                // Its word on checksums that it has verified is worth more than a guest's.
+                frame.offload.data_valid = header.data_valid();
                 return true;
             }
         }
@@ -279,11 +270,8 @@ fn set_interface(file: &File, name: &str, many: bool) -> Result<String, TapError
     let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
     request.ifr_ifru.ifru_flags = (flags | if many { libc::IFF_MULTI_QUEUE } else { 0 }) as i16;
     // SAFETY: the request outlives the call.
-    check(
-        unsafe { libc::ioctl(file.as_raw_fd(), TUNSETIFF, &mut request) },
-        "create or open",
-        name,
-    )?;
+    let status = unsafe { libc::ioctl(file.as_raw_fd(), TUNSETIFF, &mut request) };
+    check(status, "create or open", name)?;
     Ok(name_of(&request))
 }
 

@@ -5,7 +5,6 @@ use std::fmt;
 /// An error number, named and numbered as in Linux' `errno.h`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(i32)]
-#[allow(clippy::upper_case_acronyms)]
 pub enum Errno {
     /// Operation not permitted.
     EPERM = 1,
@@ -76,5 +75,32 @@ impl Errno {
 impl fmt::Display for Errno {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_those_of_linux() {
+        for (errno, number, name) in [
+            (Errno::EPERM, 1, "EPERM"),
+            (Errno::ENOENT, 2, "ENOENT"),
+            (Errno::EACCES, 13, "EACCES"),
+            (Errno::EBUSY, 16, "EBUSY"),
+            (Errno::EEXIST, 17, "EEXIST"),
+            (Errno::ENODEV, 19, "ENODEV"),
+            (Errno::EINVAL, 22, "EINVAL"),
+            (Errno::ENFILE, 23, "ENFILE"),
+            (Errno::ENOSPC, 28, "ENOSPC"),
+            (Errno::ERANGE, 34, "ERANGE"),
+            (Errno::ENOLINK, 67, "ENOLINK"),
+            (Errno::EOPNOTSUPP, 95, "EOPNOTSUPP"),
+            (Errno::EADDRNOTAVAIL, 99, "EADDRNOTAVAIL"),
+            (Errno::ESTALE, 116, "ESTALE"),
+        ] {
+            assert_eq!((errno.number(), errno.to_string().as_str()), (number, name));
+        }
     }
 }

@@ -7,7 +7,6 @@ use crate::{AttachType, Errno, Ifindex, LinkId, ListError, ProgramId};
 
 /// Why the model refused. Where the kernel has a message for it, the text is the kernel's.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[allow(missing_docs)]
 pub enum Error {
     #[error("there is no device {what}; list the devices to see which there are")]
     NoSuchDevice { what: String },

@@ -3,6 +3,27 @@
 //! A [`Model`] holds the devices and is changed by one control thread; a [`View`] is an immutable
 //! picture of it that any number of workers use in [`xmit`]. Nothing here does I/O, reads a clock or
 //! starts a thread, so every rule can be tested in microseconds.
+//!
+//! ```
+//! use devices::packet::Frame;
+//! use netkit::{CreateRequest, Mode, Model, Outcome, xmit};
+//!
+//! let mut model = Model::new(1, 42);
+//! let pair = model.create(&CreateRequest { mode: Some(Mode::L2), ..Default::default() })?;
+//! let guest = pair.peer.expect("not a single");
+//! model.set_up(pair.primary, true)?;
+//! model.set_up(guest, true)?;
+//!
+//! let view = model.view();
+//! let sender = view.slot(guest).expect("just created");
+//! let mut frame = Frame::from_octets(&[0xff; 60]);
+//! match xmit(&view, sender, &mut frame, 0) {
+//!     Outcome::Deliver(delivery) => view.delivered(&delivery, 0),
+//!     Outcome::Dropped(reason) => panic!("{}", reason.describe()),
+//! }
+//! assert_eq!(model.statistics(pair.primary)?.rx_packets, 1);
+//! # Ok::<(), netkit::Error>(())
+//! ```
 
 mod attach;
 mod attributes;
@@ -18,6 +39,7 @@ mod ident;
 mod info;
 pub mod l3;
 mod link;
+mod list_error;
 pub mod mac_text;
 mod model;
 mod mprog;
@@ -40,8 +62,9 @@ pub use error::Error;
 pub use ident::{Ifindex, LinkId, ProgramId};
 pub use info::{DeviceInfo, Flag, OperationalState};
 pub use link::LinkInfo;
+pub use list_error::ListError;
 pub use model::{Created, DEVICES_MAX, Model};
-pub use mprog::{AttachOptions, ListError, Listed, PROGRAMS_MAX, ProgramListing, Relative};
+pub use mprog::{AttachOptions, Listed, PROGRAMS_MAX, ProgramListing, Relative};
 pub use name::NAME_MAX;
 pub use program::{Context, Program, ProgramKind, verdict};
 pub use request::{ChangeRequest, CreateRequest, PeerRequest};

@@ -3,9 +3,7 @@
 
 use std::sync::Arc;
 
-use thiserror::Error;
-
-use crate::{Errno, LinkId, Program, ProgramId, ProgramKind};
+use crate::{LinkId, ListError, Program, ProgramId, ProgramKind};
 
 /// Most programs in a list. The kernel's array has 64 places, the last of which stays empty
 /// (bpf_mprog.h: `bpf_mprog_max`).
@@ -54,58 +52,6 @@ pub struct Listed {
     pub name: String,
     /// The link that holds it, if it was attached by one.
     pub link: Option<LinkId>,
-}
-
-/// Why a list refused a change.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[allow(missing_docs)]
-pub enum ListError {
-    #[error("the list is at revision {current}, not {expected}; query it and decide again")]
-    Stale { expected: u64, current: u64 },
-    #[error("program {program} is in the list already; detach it first")]
-    AlreadyListed { program: ProgramId },
-    #[error("the relative link {link} does not exist")]
-    NoSuchLink { link: LinkId },
-    #[error("program {program} is of another type than the programs of the list")]
-    KindDiffers { program: ProgramId },
-    #[error("program {program} is not in the list; query it to see what is")]
-    NotListed { program: ProgramId },
-    #[error("program {program} is held by a link; update or detach that link")]
-    HeldByLink { program: ProgramId },
-    #[error("a new link cannot replace a program; update the link that holds it")]
-    LinkCannotReplace,
-    #[error("the list is full with {PROGRAMS_MAX} programs; detach one first")]
-    Full,
-    #[error("the relative program {program} is not in the list; query it to see what is")]
-    RelativeNotListed { program: ProgramId },
-    #[error("before, after and replace mean different places; ask for one place")]
-    PlacesDiffer,
-    #[error("a relative object is of no use without before or after; say which")]
-    RelativeAlone,
-    #[error("replace is for attaching only")]
-    ReplaceOnDetach,
-    #[error("the list is empty")]
-    Empty,
-}
-
-impl ListError {
-    /// The errno that bpf(2) would answer with.
-    pub fn errno(&self) -> Errno {
-        match self {
-            ListError::Stale { .. } => Errno::ESTALE,
-            ListError::AlreadyListed { .. } => Errno::EEXIST,
-            ListError::HeldByLink { .. } => Errno::EBUSY,
-            ListError::Full | ListError::PlacesDiffer => Errno::ERANGE,
-            ListError::KindDiffers { .. } | ListError::RelativeAlone | ListError::ReplaceOnDetach => {
-                Errno::EINVAL
-            }
-            ListError::NoSuchLink { .. }
-            | ListError::NotListed { .. }
-            | ListError::LinkCannotReplace
-            | ListError::RelativeNotListed { .. }
-            | ListError::Empty => Errno::ENOENT,
-        }
-    }
 }
 
 /// A program and the link that holds it, if any (`struct bpf_tuple`).
@@ -330,5 +276,229 @@ fn check_kind(relative: Option<&Entry>, kind: ProgramKind) -> Result<(), ListErr
             program: entry.program.id(),
         }),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Context, Errno};
+
+    #[derive(Debug)]
+    struct Nop(u32, ProgramKind);
+
+    impl Program for Nop {
+        fn id(&self) -> ProgramId {
+            ProgramId(self.0)
+        }
+
+        fn name(&self) -> &str {
+            "nop"
+        }
+
+        fn kind(&self) -> ProgramKind {
+            self.1
+        }
+
+        fn run(&self, _context: &mut Context<'_>) -> i32 {
+            crate::verdict::NEXT
+        }
+    }
+
+    fn entry(id: u32, link: Option<u32>) -> Entry {
+        Entry {
+            program: Arc::new(Nop(id, ProgramKind::SchedCls)),
+            link: link.map(LinkId),
+        }
+    }
+
+    fn key(id: u32, link: Option<u32>) -> Key {
+        Key {
+            program: ProgramId(id),
+            link: link.map(LinkId),
+        }
+    }
+
+    fn before(relative: Option<Entry>) -> Place {
+        Place {
+            before: true,
+            relative: Ok(relative),
+            ..Place::anywhere()
+        }
+    }
+
+    fn after(relative: Option<Entry>) -> Place {
+        Place {
+            after: true,
+            relative: Ok(relative),
+            ..Place::anywhere()
+        }
+    }
+
+    fn list(ids: impl IntoIterator<Item = u32>) -> ProgramList {
+        let mut list = ProgramList::new();
+        for id in ids {
+            list.attach(entry(id, None), None, Place::anywhere()).unwrap();
+        }
+        list
+    }
+
+    fn ids(list: &ProgramList) -> Vec<u32> {
+        list.query()
+            .programs
+            .iter()
+            .map(|listed| listed.program.0)
+            .collect()
+    }
+
+    #[test]
+    fn errors_come_in_the_kernels_order() {
+        let mut list = list([1, 2]);
+        let unresolved = || Err(ListError::NoSuchLink { link: LinkId(9) });
+        let mut attach =
+            |id, replace, place| list.attach(entry(id, None), replace, place).unwrap_err().errno();
+        let everything = |expected_revision| Place {
+            before: true,
+            after: true,
+            relative: unresolved(),
+            expected_revision,
+        };
+        assert_eq!(attach(1, Some(Ok(key(8, None))), everything(1)), Errno::ESTALE);
+        assert_eq!(attach(1, Some(Ok(key(8, None))), everything(3)), Errno::EEXIST);
+        assert_eq!(attach(3, Some(Ok(key(1, Some(1)))), everything(3)), Errno::ENOENT);
+        let resolved = || Place {
+            relative: Ok(Some(entry(7, None))),
+            ..everything(3)
+        };
+        assert_eq!(attach(3, Some(Ok(key(1, Some(1)))), resolved()), Errno::EBUSY);
+        assert_eq!(attach(3, Some(Ok(key(1, None))), resolved()), Errno::ENOENT);
+        let listed = || Place {
+            relative: Ok(Some(entry(2, None))),
+            ..everything(3)
+        };
+        assert_eq!(attach(3, Some(Ok(key(1, None))), listed()), Errno::ERANGE);
+        assert_eq!(ids(&list), [1, 2]);
+        assert_eq!(list.query().revision, 3);
+    }
+
+    #[test]
+    fn relatives_are_of_the_same_kind() {
+        let other = || {
+            Some(Entry {
+                program: Arc::new(Nop(1, ProgramKind::Other)),
+                link: None,
+            })
+        };
+        let mut list = list([1]);
+        assert_eq!(
+            list.attach(entry(2, None), None, before(other()))
+                .unwrap_err()
+                .errno(),
+            Errno::EINVAL
+        );
+        assert_eq!(
+            list.detach(Some(key(1, None)), false, before(other()))
+                .unwrap_err()
+                .errno(),
+            Errno::EINVAL
+        );
+        // Without a program there is no kind to compare with.
+        list.detach(None, false, before(other())).unwrap();
+    }
+
+    #[test]
+    fn a_relative_link_must_hold_its_program_here() {
+        let mut list = list([1]);
+        list.attach(entry(2, Some(5)), None, Place::anywhere()).unwrap();
+        for wrong in [entry(2, Some(6)), entry(1, Some(5))] {
+            let error = list
+                .attach(entry(3, None), None, before(Some(wrong)))
+                .unwrap_err();
+            assert_eq!(error.errno(), Errno::ENOENT);
+        }
+        list.attach(entry(3, None), None, before(Some(entry(2, Some(5)))))
+            .unwrap();
+        list.attach(entry(4, None), None, after(Some(entry(2, None))))
+            .unwrap();
+        assert_eq!(ids(&list), [1, 3, 2, 4]);
+    }
+
+    #[test]
+    fn replacing_keeps_the_place() {
+        let mut list = list([1, 2, 3]);
+        list.attach(
+            entry(4, None),
+            Some(Ok(key(2, None))),
+            after(Some(entry(1, None))),
+        )
+        .unwrap();
+        assert_eq!(ids(&list), [1, 4, 3]);
+        let error = list.attach(
+            entry(5, None),
+            Some(Err(ListError::LinkCannotReplace)),
+            Place::anywhere(),
+        );
+        assert_eq!(error.unwrap_err().errno(), Errno::ENOENT);
+    }
+
+    #[test]
+    fn detach_looks_for_the_list_first() {
+        let mut empty = ProgramList::new();
+        let stale = || Place {
+            expected_revision: 7,
+            ..Place::anywhere()
+        };
+        assert_eq!(
+            empty.detach(None, true, stale()).unwrap_err().errno(),
+            Errno::ENOENT
+        );
+        let mut list = list([1]);
+        assert_eq!(
+            list.detach(None, true, stale()).unwrap_err().errno(),
+            Errno::EINVAL
+        );
+        assert_eq!(
+            list.detach(None, false, stale()).unwrap_err().errno(),
+            Errno::ESTALE
+        );
+        let alone = Place {
+            relative: Ok(Some(entry(1, None))),
+            ..Place::anywhere()
+        };
+        assert_eq!(
+            list.detach(None, false, alone).unwrap_err().errno(),
+            Errno::EINVAL
+        );
+        assert_eq!(ids(&list), [1]);
+    }
+
+    #[test]
+    fn a_place_beyond_the_ends_means_the_end() {
+        let mut list = list([1, 2, 3]);
+        list.detach(None, false, before(Some(entry(1, None)))).unwrap();
+        list.detach(None, false, after(Some(entry(3, None)))).unwrap();
+        assert_eq!(ids(&list), [2]);
+    }
+
+    #[test]
+    fn a_full_list_is_detached_from_by_name_or_from_the_front() {
+        let mut list = list(1..=PROGRAMS_MAX as u32);
+        assert_eq!(
+            list.attach(entry(99, None), None, Place::anywhere())
+                .unwrap_err()
+                .errno(),
+            Errno::ERANGE
+        );
+        assert_eq!(
+            list.detach(None, false, Place::anywhere()).unwrap_err().errno(),
+            Errno::ERANGE
+        );
+        assert_eq!(
+            list.detach(None, false, after(None)).unwrap_err().errno(),
+            Errno::ERANGE
+        );
+        list.detach(None, false, before(None)).unwrap();
+        list.detach(None, false, Place::anywhere()).unwrap();
+        assert_eq!(ids(&list), (2..PROGRAMS_MAX as u32).collect::<Vec<_>>());
     }
 }

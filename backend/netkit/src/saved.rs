@@ -23,7 +23,6 @@ pub struct SavedModel {
 
 /// A device's settings; the fields are those of [`Device`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs)]
 pub struct SavedDevice {
     pub ifindex: Ifindex,
     pub name: String,

@@ -1,4 +1,4 @@
-//! Creating, changing and showing devices: what netkit and rtnetlink accept, refuse and answer.
+//! Creating pairs and singles: what netkit and rtnetlink accept, refuse and choose themselves.
 
 mod common;
 
@@ -7,8 +7,8 @@ use common::*;
 use devices::packet::MacAddress;
 
 use netkit::{
-    AttachType, ChangeRequest, CreateRequest, Created, Device, Errno, Flag, Ifindex, Mode, Model,
-    OperationalState, Pairing, PeerRequest, Policy, SavedModel, Scrub, Statistics, Target,
+    ChangeRequest, CreateRequest, Created, Device, Errno, Flag, Ifindex, Mode, Model, OperationalState,
+    Pairing, PeerRequest, Policy, Scrub, Target,
 };
 
 const MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
@@ -17,6 +17,7 @@ fn model() -> Model {
     Model::new(1, 1)
 }
 
+#[allow(clippy::needless_pass_by_value)] // the cases build what they pass
 fn create(request: CreateRequest) -> Result<Created, Errno> {
     errno(model().create(&request))
 }
@@ -27,13 +28,6 @@ fn create_with_peer(peer: PeerRequest) -> Result<Created, Errno> {
         peer: Some(peer),
         ..Default::default()
     })
-}
-
-/// A model with what was asked for, and its two ends.
-fn created(request: &CreateRequest) -> (Model, Ifindex, Ifindex) {
-    let mut model = model();
-    let created = model.create(request).unwrap();
-    (model, created.primary, created.peer.unwrap())
 }
 
 fn names(model: &Model) -> Vec<&str> {

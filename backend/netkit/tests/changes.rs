@@ -254,13 +254,13 @@ fn delete_takes_both_ends() {
         assert_eq!(errno(model.delete(other)), Err(Errno::ENODEV));
         assert_eq!(model.devices().count(), 0);
         model.create(&CreateRequest::default()).unwrap();
-        assert_eq!(names(&model), ["nk0", "nk1"]);
+        assert!(model.find("nk0").is_ok() && model.find("nk1").is_ok());
     }
 }
 
 #[test]
 fn missing_devices_are_enodev() {
-    let mut model = model();
+    let mut model = Model::new(1, 1);
     let none = Ifindex(5);
     assert_eq!(errno(model.find("nk0")), Err(Errno::ENODEV));
     assert_eq!(errno(model.device(none).map(drop)), Err(Errno::ENODEV));

@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::traffic::*;
 use common::*;
 use devices::packet::{MacAddress, Metadata, PacketType};
 use netkit::{AttachType, DropReason, Ifindex, Mode, Statistics, Target, verdict};
@@ -157,7 +158,7 @@ fn redirect_into_another_primary_runs_its_list() {
         )
         .unwrap();
         let program = Tc::code(verdict::NEXT);
-        let on_target = netkit::Target::new(target, AttachType::Primary);
+        let on_target = Target::new(target, AttachType::Primary);
         pair.model
             .prog_attach(on_target, &dynamic(&program), &options())
             .unwrap();
@@ -179,7 +180,7 @@ fn redirect_ingress_delivers_without_counting() {
     in_both_modes_and_directions(|pair, list, sender, receiver| {
         let (target, target_peer) = pair.add_pair(Mode::L2);
         let program = Tc::code(verdict::DROP);
-        let on_target = netkit::Target::new(target, AttachType::Primary);
+        let on_target = Target::new(target, AttachType::Primary);
         pair.model
             .prog_attach(on_target, &dynamic(&program), &options())
             .unwrap();
@@ -269,5 +270,61 @@ fn redirect_loops_end() {
     assert_eq!(
         pair.model.drops(primary).unwrap(),
         [(DropReason::RedirectLoop, 1)]
+    );
+}
+
+/// A redirect uses up its target: the next device's program has to ask for its own.
+#[test]
+fn redirect_without_a_call_behind_a_redirect() {
+    let mut pair = Pair::same_domain(Mode::L2);
+    let (target, _) = pair.add_pair(Mode::L2);
+    let program = Tc::code(verdict::REDIRECT);
+    let on_target = Target::new(target, AttachType::Primary);
+    pair.model
+        .prog_attach(on_target, &dynamic(&program), &options())
+        .unwrap();
+    pair.attach(
+        AttachType::Primary,
+        &Tc::new(move |context| context.redirect(target.0, 0)),
+        options(),
+    )
+    .unwrap();
+    let primary = pair.primary;
+    assert_eq!(ten(&mut pair, primary), Err(DropReason::RedirectFailed));
+    assert_eq!(program.take_runs(), 10);
+    assert_eq!(
+        (pair.statistics(primary), pair.statistics(target)),
+        (sent(10), sent(10))
+    );
+    assert_eq!(
+        pair.model.drops(target).unwrap(),
+        [(DropReason::RedirectFailed, 10)]
+    );
+}
+
+/// Of the metadata, only the time is lost on the way to the target.
+#[test]
+fn redirect_clears_the_time() {
+    let mut pair = Pair::same_domain(Mode::L2);
+    let (target, target_peer) = pair.add_pair(Mode::L2);
+    pair.model.set_domain(target_peer, "host").unwrap();
+    pair.attach(
+        AttachType::Primary,
+        &Tc::new(move |context| context.redirect(target.0, 0)),
+        options(),
+    )
+    .unwrap();
+    let meta = Metadata {
+        mark: 42,
+        priority: 3,
+        tstamp: 77,
+        ..Default::default()
+    };
+    pair.send(pair.primary, &ethernet(MacAddress::BROADCAST, ETH_P_IP, 60), meta)
+        .unwrap();
+    let (receiver, seen) = pair.delivered.unwrap();
+    assert_eq!(
+        (receiver, seen.mark, seen.priority, seen.tstamp),
+        (target_peer, 42, 3, 0)
     );
 }

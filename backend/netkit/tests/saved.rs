@@ -4,7 +4,9 @@ mod common;
 
 use common::*;
 use devices::packet::MacAddress;
-use netkit::{CreateRequest, Errno, Ifindex, Mode, Model, Pairing, Policy, SavedModel, Scrub, Statistics};
+use netkit::{
+    CreateRequest, Created, Errno, Ifindex, Mode, Model, Pairing, Policy, SavedModel, Scrub, Statistics,
+};
 
 #[test]
 fn ifindexes_start_again_at_the_end() {
@@ -106,4 +108,15 @@ fn corrupt_state_is_refused() {
             "{number}"
         );
     }
+}
+
+/// Each end names an existing device of the right kind, but they do not name each other.
+#[test]
+fn crossed_pairs_are_refused() {
+    let mut model = Model::new(1, 1);
+    model.create(&CreateRequest::default()).unwrap();
+    model.create(&CreateRequest::default()).unwrap();
+    let mut saved = model.save();
+    saved.devices[0].peer = Some(Ifindex(4));
+    assert_eq!(errno(Model::restore(&saved, 1, 1)).unwrap_err(), Errno::EINVAL);
 }

@@ -105,7 +105,7 @@ impl Daemon {
         api::Daemon {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
-            workers: self.workers.len() as u32,
+            workers: self.workers.count() as u32,
         }
     }
 

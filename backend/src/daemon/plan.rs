@@ -1,7 +1,5 @@
 //! From the daemon's state to what the workers and the guests see of it.
 
-use std::sync::Arc;
-
 use devices::packet::MacAddress;
 use netkit::{Device, Ifindex};
 
@@ -38,7 +36,7 @@ impl Daemon {
             None => Port::None,
         };
         let ports = view.iter().map(|(_, device)| port(device.ifindex)).collect();
-        self.workers.publish(Arc::new(Plan { view, ports }));
+        self.workers.publish(Plan { view, ports });
         self.tell_guests();
     }
 

@@ -68,7 +68,7 @@ impl Workers {
     }
 
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.threads.len()
     }
 
@@ -78,10 +78,10 @@ impl Workers {
     }
 
     /// Puts a plan in force. When this returns no worker sees the old one.
-    pub fn publish(&mut self, plan: Arc<Plan>) {
-        self.plan = plan.clone();
+    pub fn publish(&mut self, plan: Plan) {
+        self.plan = Arc::new(plan);
         for (shared, _) in &self.threads {
-            shared.publish(plan.clone());
+            shared.publish(self.plan.clone());
         }
         for (shared, _) in &self.threads {
             shared.wait_for_acknowledgement();

@@ -1,6 +1,6 @@
 //! One descriptor chain, checked and resolved to host addresses.
 
-use super::RingError;
+use super::{MAX_CHAIN_BUFFERS, RingError};
 use crate::memory::{GuestMemory, RegionCache};
 
 /// A run of host memory that belongs to a guest's buffer.
@@ -66,6 +66,9 @@ impl Chain {
         len: u32,
         writable: bool,
     ) -> Result<(), RingError> {
+        if len == 0 {
+            return Err(RingError::EmptyBuffer(address));
+        }
         if !writable && self.readable < self.buffers.len() {
             return Err(RingError::ReadableAfterWritable);
         }
@@ -75,11 +78,14 @@ impl Chain {
             &mut self.readable_len
         };
         *total += u64::from(len);
-        if *total > u64::from(u32::MAX) {
+        if self.readable_len + self.writable_len > u64::from(u32::MAX) {
             return Err(RingError::TooLong);
         }
         let (mut guest, mut left) = (address, u64::from(len));
         while left > 0 {
+            if self.buffers.len() == MAX_CHAIN_BUFFERS {
+                return Err(RingError::TooManyBuffers);
+            }
             let (ptr, run) = memory
                 .run_at(guest, cache)
                 .ok_or(RingError::BadBuffer { address, len })?;

@@ -8,6 +8,8 @@ pub use split::{Mark, RingConfig, SplitRing};
 
 /// The largest virtqueue (virtio 1.3, 2.7: Queue Size).
 pub const MAX_QUEUE_SIZE: u16 = 32768;
+/// The most buffers of one chain, counted as they lie in memory regions: what QEMU and Linux's vhost allow.
+pub const MAX_CHAIN_BUFFERS: usize = 1024;
 
 /// What the driver did that no driver may do. The ring is broken until it is set up anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -49,6 +51,12 @@ pub enum RingError {
         /// Length in octets.
         len: u32,
     },
+    /// A buffer without an octet: it would cost us work and move nothing.
+    #[error("the buffer at guest address {0:#x} is empty")]
+    EmptyBuffer(u64),
+    /// More than [`MAX_CHAIN_BUFFERS`].
+    #[error("a chain has more than {MAX_CHAIN_BUFFERS} buffers")]
+    TooManyBuffers,
     /// A device-readable buffer behind a device-writable one (virtio 1.3, 2.7.4.2).
     #[error("a readable buffer follows a writable one")]
     ReadableAfterWritable,

@@ -148,9 +148,10 @@ impl SplitRing {
         Ok(count)
     }
 
-    /// Whether the driver has made anything available since the ring was set up.
+    /// Whether the driver has made anything available since the ring was set up. The available index alone does not
+    /// tell: it passes zero again and again.
     pub fn ever_filled(&self) -> bool {
-        self.avail_index().load(Ordering::Relaxed) != 0
+        self.next_avail != 0 || self.avail_index().load(Ordering::Relaxed) != 0
     }
 
     /// Takes the next available chain. The caller has checked that there is one ([`Self::available`]).

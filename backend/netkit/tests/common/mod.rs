@@ -2,6 +2,10 @@
 //! and frames.
 // Each suite is a crate of its own and uses a part of this.
 #![allow(dead_code)]
+// The cases read better without borrowing what they build on the spot.
+#![allow(clippy::needless_pass_by_value)]
+
+pub mod traffic;
 
 use std::fmt;
 use std::sync::Arc;
@@ -388,3 +392,10 @@ pub fn domain(name: &str) -> Domain {
 }
 
 pub const BOTH: [AttachType; 2] = [AttachType::Primary, AttachType::Peer];
+
+/// A model with what was asked for, and its two ends.
+pub fn created(request: &CreateRequest) -> (Model, Ifindex, Ifindex) {
+    let mut model = Model::new(1, 1);
+    let created = model.create(request).unwrap();
+    (model, created.primary, created.peer.unwrap())
+}

@@ -270,6 +270,14 @@ fn each_variant_is_refused_by_its_name() {
     );
 
     let udp = Recipe::udp6(129 * 20);
+    let unsized_udp = VirtioNetHeader {
+        gso_size: 0,
+        ..udp.header(1000)
+    };
+    assert_eq!(
+        of(udp.build(Field::PseudoHeader), unsized_udp),
+        BadOffload::GsoSize(0)
+    );
     assert_eq!(
         of(udp.build(Field::PseudoHeader), udp.header(20)),
         BadOffload::TooManySegments(129)
