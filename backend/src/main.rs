@@ -68,6 +68,8 @@ fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
+    die_on_panic();
+    raise_descriptor_limit();
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -96,6 +98,31 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     }
     tracing::info!("ready with {workers} workers");
     Ok(control.run()?)
+}
+
+/// A thread that is gone would leave guests without service and API calls without an answer, so the daemon ends whole:
+/// its supervisor starts it again, and guests resume.
+fn die_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
+}
+
+/// A guest takes a dozen descriptors and more; the usual soft limit is made for programs that use select.
+fn raise_descriptor_limit() {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the structure outlives both calls.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+        }
+    }
 }
 
 /// The socket of the single guest, if the program is to serve one.

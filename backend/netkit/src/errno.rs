@@ -10,10 +10,6 @@ pub enum Errno {
     EPERM = 1,
     /// No such file or directory.
     ENOENT = 2,
-    /// Input/output error.
-    EIO = 5,
-    /// Try again.
-    EAGAIN = 11,
     /// Permission denied.
     EACCES = 13,
     /// Device or resource busy.
@@ -36,8 +32,6 @@ pub enum Errno {
     EOPNOTSUPP = 95,
     /// Cannot assign requested address.
     EADDRNOTAVAIL = 99,
-    /// Connection timed out.
-    ETIMEDOUT = 110,
     /// Stale file handle.
     ESTALE = 116,
 }
@@ -48,8 +42,6 @@ impl Errno {
         match self {
             Errno::EPERM => "EPERM",
             Errno::ENOENT => "ENOENT",
-            Errno::EIO => "EIO",
-            Errno::EAGAIN => "EAGAIN",
             Errno::EACCES => "EACCES",
             Errno::EBUSY => "EBUSY",
             Errno::EEXIST => "EEXIST",
@@ -61,7 +53,6 @@ impl Errno {
             Errno::ENOLINK => "ENOLINK",
             Errno::EOPNOTSUPP => "EOPNOTSUPP",
             Errno::EADDRNOTAVAIL => "EADDRNOTAVAIL",
-            Errno::ETIMEDOUT => "ETIMEDOUT",
             Errno::ESTALE => "ESTALE",
         }
     }

@@ -34,6 +34,8 @@ pub struct VhostUserAttachment {
     pub port: Arc<GuestPort>,
     pub endpoint: Endpoint,
     pub link: Option<(Connection, Session)>,
+    /// A front end could not be accepted; its socket is not listened to until the next try.
+    pub paused: bool,
 }
 
 /// An open tap.
@@ -247,6 +249,7 @@ impl VhostUserAttachment {
             port: Arc::new(GuestPort::new(spec.queues)),
             endpoint,
             link: None,
+            paused: false,
             spec,
         }
     }

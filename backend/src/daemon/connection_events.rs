@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use devices::packet::MacAddress;
 use netkit::Ifindex;
 
-use super::attachment::Attachment;
+use super::attachment::{Attachment, VhostUserAttachment};
 use super::rarp::announcement;
 use super::{Daemon, Reactor};
 use crate::dataplane::{Token, Workers};
@@ -43,6 +43,7 @@ impl Daemon {
                 ];
                 if !quiet.contains(&error.kind()) {
                     tracing::warn!("ifindex {ifindex}: cannot connect its front end: {error}");
+                    pause(vhost_user, reactor);
                 }
                 return;
             }
@@ -141,7 +142,8 @@ impl Daemon {
             );
             self.disconnect(ifindex, reactor);
         }
-        for ifindex in self.unconnected_clients().collect::<Vec<_>>() {
+        for ifindex in self.to_be_tried().collect::<Vec<_>>() {
+            self.resume(ifindex, reactor);
             self.try_connect(ifindex, reactor);
         }
         if !self.waiting.is_empty() {
@@ -164,7 +166,7 @@ impl Daemon {
             });
         let mut next = deadlines.map(|at| at.saturating_duration_since(now)).min();
         let mut at_most = |wait: Duration| next = Some(next.map_or(wait, |next| next.min(wait)));
-        if self.unconnected_clients().next().is_some() {
+        if self.to_be_tried().next().is_some() {
             at_most(RETRY);
         }
         if !self.waiting.is_empty() {
@@ -173,16 +175,26 @@ impl Daemon {
         next
     }
 
-    fn unconnected_clients(&self) -> impl Iterator<Item = Ifindex> {
+    /// Unconnected clients, and servers that are paused.
+    fn to_be_tried(&self) -> impl Iterator<Item = Ifindex> {
         self.attachments
             .iter()
             .filter_map(|(ifindex, attachment)| match attachment {
                 Attachment::VhostUser(this) => {
                     let client = matches!(this.endpoint, Endpoint::Client { .. });
-                    (client && this.link.is_none()).then_some(*ifindex)
+                    (this.paused || client && this.link.is_none()).then_some(*ifindex)
                 }
                 Attachment::Tap(_) => None,
             })
+    }
+
+    fn resume(&mut self, ifindex: Ifindex, reactor: &mut Reactor) {
+        if let Some(Attachment::VhostUser(vhost_user)) = self.attachments.get_mut(&ifindex)
+            && std::mem::take(&mut vhost_user.paused)
+            && let Some(fd) = vhost_user.endpoint.listener_fd()
+        {
+            reactor.listen(fd, ifindex);
+        }
     }
 
     fn linked(&self, wanted: impl Fn(&(Connection, Session)) -> bool) -> Vec<Ifindex> {
@@ -195,6 +207,14 @@ impl Daemon {
             .filter(|(_, it)| matches(it))
             .map(|(ifindex, _)| *ifindex)
             .collect()
+    }
+}
+
+/// Stops listening for a while: a front end that cannot be accepted, for want of descriptors, would wake us for ever.
+fn pause(vhost_user: &mut VhostUserAttachment, reactor: &mut Reactor) {
+    if let Some(fd) = vhost_user.endpoint.listener_fd() {
+        reactor.forget(fd);
+        vhost_user.paused = true;
     }
 }
 

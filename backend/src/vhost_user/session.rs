@@ -482,7 +482,11 @@ impl Session {
         queue.max_frame = self.max_frame();
         queue.polled = matches!(self.vrings[index].kick, Kick::Polled);
         match ring {
-            Ok(ring) => {
+            Ok(mut ring) => {
+                // Nobody waits for receive buffers: a frame that finds none is dropped.
+                if is_receive_queue(index) {
+                    ring.suppress_kicks();
+                }
                 queue.ring = Some(ring);
                 queue.broken = None;
                 drop(queue);
@@ -567,6 +571,11 @@ impl Session {
             })?,
         ))
     }
+}
+
+/// virtio 1.3, 5.1.2: receive and transmit queues take turns.
+fn is_receive_queue(index: usize) -> bool {
+    index.is_multiple_of(2)
 }
 
 fn notifier(message: &mut Message) -> Result<Notifier, Violation> {
