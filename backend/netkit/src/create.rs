@@ -29,14 +29,22 @@ impl Model {
     /// The peer is registered first, so it gets the lower ifindex and, if both names are left to the
     /// model, the lower number.
     pub fn create(&mut self, request: &CreateRequest) -> Result<Created, Error> {
-        let mode = request.mode.unwrap_or(Mode::L3);
-        let single = request.pairing == Some(Pairing::Single);
         let primary = Link::primary(request)?;
-        let peer = Link::peer(request)?;
         let domain = request
             .domain
             .as_deref()
             .map_or_else(|| Ok(Domain::host()), Domain::new)?;
+        let (peer, name) = if request.pairing == Some(Pairing::Single) {
+            self.check_single(request, &primary)?;
+            let name = self.primary_name(&primary, None)?;
+            (None, name)
+        } else {
+            let peer = Link::peer(request)?;
+            self.check_pair(request, &primary, &peer)?;
+            let peer_name = self.peer_name(&peer, &primary)?;
+            let name = self.primary_name(&primary, Some(&peer_name))?;
+            (Some((peer, peer_name)), name)
+        };
         let peer_domain = request
             .peer
             .as_ref()
@@ -44,61 +52,63 @@ impl Model {
             .map(Domain::new)
             .transpose()?;
 
-        self.refuse_existing(&primary)?;
-        primary.validate_address()?;
-        peer.validate_address()?;
-        primary.validate_sizes()?;
-        if mode == Mode::L3 {
-            primary.refuse_address()?;
-            peer.refuse_address()?;
-        }
-        if single {
-            refuse_attributes_of_pairs(request)?;
-        } else {
-            peer.validate_sizes()?;
-        }
-        let ends = if single { 1 } else { 2 };
-        if self.devices.len() + ends > DEVICES_MAX {
-            return Err(Error::TooManyDevices { limit: DEVICES_MAX });
-        }
-
-        let peer_name = if single {
-            None
-        } else {
-            Some(self.peer_name(&peer, &primary)?)
+        // Nothing fails from here on.
+        let peer = peer.map(|(link, name)| {
+            let ifindex = link.ifindex.unwrap_or_else(|| self.next_ifindex(primary.ifindex));
+            let domain = peer_domain.unwrap_or_else(|| self.own_domain(ifindex));
+            self.new_end(request, &link, ifindex, name, domain)
+        });
+        let ifindex = primary.ifindex.unwrap_or_else(|| self.next_ifindex(None));
+        let mut device = self.new_end(request, &primary, ifindex, name, domain);
+        device.peer = peer.as_ref().map(|peer| peer.ifindex);
+        let created = Created {
+            primary: ifindex,
+            peer: device.peer,
         };
-        let primary_name = name::allocate(primary.name.unwrap_or(name::DEFAULT), |name| {
-            self.names.contains_key(name) || peer_name.as_deref() == Some(name)
-        })?;
-        if !single {
-            self.refuse_existing_peer(&peer, &primary)?;
-        }
-
-        let peer_ifindex = peer_name
-            .as_ref()
-            .map(|_| peer.ifindex.unwrap_or_else(|| self.next_ifindex(primary.ifindex)));
-        let primary_ifindex = primary.ifindex.unwrap_or_else(|| self.next_ifindex(None));
-        if let (Some(ifindex), Some(name)) = (peer_ifindex, peer_name) {
-            let device = Device {
+        if let Some(peer) = peer {
+            self.insert(Device {
                 policy: request.peer_policy.unwrap_or(Policy::Forward),
                 scrub: request.peer_scrub.unwrap_or(Scrub::Default),
                 primary: false,
-                peer: Some(primary_ifindex),
-                domain: peer_domain.unwrap_or_else(|| self.own_domain(ifindex)),
-                ..self.new_end(request, &peer, ifindex, name)
-            };
-            self.insert(device);
+                peer: Some(ifindex),
+                ..peer
+            });
         }
-        let device = Device {
-            peer: peer_ifindex,
-            domain,
-            ..self.new_end(request, &primary, primary_ifindex, primary_name)
-        };
         self.insert(device);
-        Ok(Created {
-            primary: primary_ifindex,
-            peer: peer_ifindex,
-        })
+        Ok(created)
+    }
+
+    fn check_single(&self, request: &CreateRequest, primary: &Link<'_>) -> Result<(), Error> {
+        self.refuse_existing(primary)?;
+        primary.validate_address()?;
+        primary.validate_sizes()?;
+        primary.refuse_address_in(request.mode)?;
+        refuse_attributes_of_pairs(request)?;
+        self.refuse_more_than(1)
+    }
+
+    fn check_pair(&self, request: &CreateRequest, primary: &Link<'_>, peer: &Link<'_>) -> Result<(), Error> {
+        self.refuse_existing(primary)?;
+        primary.validate_address()?;
+        peer.validate_address()?;
+        primary.validate_sizes()?;
+        primary.refuse_address_in(request.mode)?;
+        peer.refuse_address_in(request.mode)?;
+        peer.validate_sizes()?;
+        self.refuse_existing_peer(peer, primary)?;
+        self.refuse_more_than(2)
+    }
+
+    fn refuse_more_than(&self, new: usize) -> Result<(), Error> {
+        if self.devices.len() + new > DEVICES_MAX {
+            return Err(Error::TooManyDevices { limit: DEVICES_MAX });
+        }
+        Ok(())
+    }
+
+    fn primary_name(&self, primary: &Link<'_>, peer_name: Option<&str>) -> Result<String, Error> {
+        let taken = |name: &str| self.names.contains_key(name) || peer_name == Some(name);
+        name::allocate(primary.name.unwrap_or(name::DEFAULT), taken)
     }
 
     /// rtnetlink.c: `rtnl_newlink` looks for the device by ifindex, then by name.
@@ -177,6 +187,7 @@ impl Model {
         link: &Link<'_>,
         ifindex: Ifindex,
         name: String,
+        domain: Domain,
     ) -> Device {
         let mode = request.mode.unwrap_or(Mode::L3);
         Device {
@@ -188,7 +199,7 @@ impl Model {
             },
             mtu: link.mtu,
             up: false,
-            domain: Domain::host(),
+            domain,
             mode,
             policy: request.policy.unwrap_or(Policy::Forward),
             scrub: request.scrub.unwrap_or(Scrub::Default),
@@ -265,12 +276,14 @@ impl<'a> Link<'a> {
             .map_or(Ok(()), |address| validate_address(self.label(), address))
     }
 
-    fn refuse_address(&self) -> Result<(), Error> {
-        self.address.map_or(Ok(()), |_| {
-            Err(Error::AddressInL3 {
+    /// netkit.c: `netkit_new_link`.
+    fn refuse_address_in(&self, mode: Option<Mode>) -> Result<(), Error> {
+        if self.address.is_some() && mode != Some(Mode::L2) {
+            return Err(Error::AddressInL3 {
                 device: self.label().to_owned(),
-            })
-        })
+            });
+        }
+        Ok(())
     }
 
     /// rtnetlink.c: `rtnl_create_link`.

@@ -32,6 +32,14 @@ enum Verdict {
     Drop(DropReason),
 }
 
+/// What a redirect leads to.
+enum Hop {
+    /// This device transmits the frame in turn.
+    Egress(Slot),
+    /// This device receives it.
+    Ingress(Slot),
+}
+
 /// Transmits a frame on a device: checks, scrubs, runs its programs and those of the devices that
 /// they redirect to. Takes no lock and allocates nothing.
 ///
@@ -71,36 +79,26 @@ pub fn xmit(view: &View, sender: Slot, frame: &mut Frame, shard: usize) -> Outco
                 receiver
             }
         };
-        let fail = |reason| {
-            view.device(sender).counters.count_silent_drop(reason, shard);
-            Outcome::Dropped(reason)
-        };
-        match redirect.take() {
-            Some(Redirect::Egress(ifindex)) => {
-                let Some(target) = redirect_target(view, receiver, ifindex) else {
-                    return fail(DropReason::RedirectFailed);
-                };
-                if depth > XMIT_RECURSION_LIMIT {
-                    return fail(DropReason::RedirectLoop);
-                }
+        match do_redirect(view, receiver, redirect.take(), depth) {
+            Ok(Hop::Egress(target)) => {
                 depth += REDIRECT_DEPTH;
                 frame.meta.tstamp = 0;
                 sender = target;
             }
-            Some(Redirect::Ingress(ifindex)) => {
-                let Some(target) = redirect_target(view, receiver, ifindex) else {
-                    return fail(DropReason::RedirectFailed);
-                };
-                forward(view.device(target), frame);
+            Ok(Hop::Ingress(receiver)) => {
+                forward(view.device(receiver), frame);
                 let bytes = frame.len() as u64;
                 return Outcome::Deliver(Delivery {
-                    receiver: target,
+                    receiver,
                     sender,
                     bytes,
                     ingress: true,
                 });
             }
-            Some(Redirect::Peer) | None => return fail(DropReason::RedirectFailed),
+            Err(reason) => {
+                view.device(sender).counters.count_silent_drop(reason, shard);
+                return Outcome::Dropped(reason);
+            }
         }
     }
 }
@@ -168,11 +166,33 @@ fn prep_forward(device: &DeviceView, frame: &mut Frame) {
     }
 }
 
-/// The device that a redirect means: up, and in the receiver's domain (filter.c: `skb_do_redirect`).
-fn redirect_target(view: &View, receiver: Slot, ifindex: Ifindex) -> Option<Slot> {
+/// Where a redirect leads: to a device that is up and in the receiver's domain
+/// (filter.c: `skb_do_redirect`, `__bpf_tx_skb`).
+fn do_redirect(
+    view: &View,
+    receiver: Slot,
+    redirect: Option<Redirect>,
+    depth: u32,
+) -> Result<Hop, DropReason> {
     let domain = &view.device(receiver).domain;
-    view.slot(ifindex)
-        .filter(|target| view.device(*target).up && view.device(*target).domain == *domain)
+    let reachable = |target: &Slot| view.device(*target).up && view.device(*target).domain == *domain;
+    let target = |ifindex: Ifindex| {
+        view.slot(ifindex)
+            .filter(reachable)
+            .ok_or(DropReason::RedirectFailed)
+    };
+    match redirect {
+        Some(Redirect::Egress(ifindex)) => {
+            let target = target(ifindex)?;
+            if depth > XMIT_RECURSION_LIMIT {
+                Err(DropReason::RedirectLoop)
+            } else {
+                Ok(Hop::Egress(target))
+            }
+        }
+        Some(Redirect::Ingress(ifindex)) => Ok(Hop::Ingress(target(ifindex)?)),
+        Some(Redirect::Peer) | None => Err(DropReason::RedirectFailed),
+    }
 }
 
 /// Makes a frame look as if `target` had received it from a wire (netdevice.h: `____dev_forward_skb`;

@@ -5,7 +5,8 @@ mod common;
 use common::*;
 use devices::packet::MacAddress;
 use netkit::{
-    CreateRequest, Created, Errno, Ifindex, Mode, Model, Pairing, Policy, SavedModel, Scrub, Statistics,
+    CreateRequest, Created, DEVICES_MAX, Errno, Ifindex, Mode, Model, Pairing, Policy, SavedDevice,
+    SavedModel, Scrub, Statistics,
 };
 
 #[test]
@@ -118,5 +119,33 @@ fn crossed_pairs_are_refused() {
     model.create(&CreateRequest::default()).unwrap();
     let mut saved = model.save();
     saved.devices[0].peer = Some(Ifindex(4));
+    assert_eq!(errno(Model::restore(&saved, 1, 1)).unwrap_err(), Errno::EINVAL);
+}
+
+#[test]
+fn the_number_of_devices_is_limited() {
+    let mut model = Model::new(1, 1);
+    let single = CreateRequest {
+        pairing: Some(Pairing::Single),
+        ..Default::default()
+    };
+    model.create(&single).unwrap();
+    let template = model.save().devices.remove(0);
+    let device = |number: u32| SavedDevice {
+        ifindex: Ifindex(number),
+        name: format!("d{number}"),
+        ..template.clone()
+    };
+    let limit = DEVICES_MAX as u32;
+    let mut saved = SavedModel {
+        last_ifindex: limit,
+        devices: (1..limit).map(device).collect(),
+    };
+    let mut model = Model::restore(&saved, 1, 1).unwrap();
+    // There is room for one more, but not for two.
+    assert_eq!(errno(model.create(&CreateRequest::default())), Err(Errno::ENOSPC));
+    model.create(&single).unwrap();
+    assert_eq!(errno(model.create(&single)), Err(Errno::ENOSPC));
+    saved.devices.extend([device(limit), device(limit + 1)]);
     assert_eq!(errno(Model::restore(&saved, 1, 1)).unwrap_err(), Errno::EINVAL);
 }
