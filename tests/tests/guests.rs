@@ -18,7 +18,10 @@ fn alone() -> MutexGuard<'static, ()> {
 
 /// A daemon with the pair `nka`, `nkb`, both up and attached.
 fn pair(mode: &str, attach: &str) -> Netkitd {
-    let daemon = Netkitd::start();
+    wired(Netkitd::start(), mode, attach)
+}
+
+fn wired(daemon: Netkitd, mode: &str, attach: &str) -> Netkitd {
     daemon.ok(&format!("link add nka type netkit mode {mode} peer name nkb"));
     for device in ["nka", "nkb"] {
         daemon.ok(&format!("link set {device} up"));
@@ -192,9 +195,9 @@ fn jumbo_frames_pass_whole() {
 }
 
 #[test]
-fn two_queue_pairs_carry_traffic() {
+fn two_queue_pairs_on_two_workers_carry_traffic() {
     let _alone = alone();
-    let daemon = pair("l2", "queues 2");
+    let daemon = wired(Netkitd::with(&["--workers", "2"]), "l2", "queues 2");
     let config = |device: &str| {
         GuestConfig::new(device)
             .cpus(2)
