@@ -476,12 +476,14 @@ impl Session {
         if self.memory.regions().is_empty() {
             return Ok(());
         }
-        let ring = SplitRing::start(&config, self.memory.clone(), self.active_log());
+        let log = self.active_log();
+        let max_frame = self.max_frame();
+        // Under the lock: a ring that runs already must not move on between the look at its used index and the swap.
         let mut queue = self.port.queues()[index].lock();
         queue.features = features;
-        queue.max_frame = self.max_frame();
+        queue.max_frame = max_frame;
         queue.polled = matches!(self.vrings[index].kick, Kick::Polled);
-        match ring {
+        match SplitRing::start(&config, self.memory.clone(), log) {
             Ok(mut ring) => {
                 // Nobody waits for receive buffers: a frame that finds none is dropped.
                 if is_receive_queue(index) {
@@ -503,11 +505,13 @@ impl Session {
     /// Starts a running ring anew, after something under it has changed. A ring that cannot go on is broken, which its
     /// front end learns on its error descriptor.
     fn restart(&mut self, index: usize, host: &mut dyn Host) {
-        let running = self.port.queues()[index].lock().ring.take().is_some();
-        let waiting = !running && self.port.queues()[index].lock().broken.is_none();
-        if (running || waiting)
-            && let Err(violation) = self.start(index, host)
-        {
+        let mut queue = self.port.queues()[index].lock();
+        if self.memory.regions().is_empty() {
+            queue.ring = None;
+        }
+        let is_broken = queue.broken.is_some();
+        drop(queue);
+        if !is_broken && let Err(violation) = self.start(index, host) {
             tracing::warn!("a ring stops as the memory under it has changed: {violation}");
         }
     }
