@@ -3,8 +3,11 @@
 //! The specification is docs/interop/vhost-user.rst of QEMU; its clauses are cited beside the code. Nothing here
 //! blocks: all connections share one thread.
 
+mod config_space;
 mod connection;
+mod memory;
 mod message;
+mod rings;
 mod session;
 mod socket;
 mod vring;
