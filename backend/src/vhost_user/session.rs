@@ -5,7 +5,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use devices::guest::{GuestPort, NetFeatures, Notifier};
+use devices::guest::{GuestPort, NetFeatures};
 use devices::memory::{DirtyLog, GuestMemory, MAX_REGIONS};
 use devices::packet::MacAddress;
 use vhost::vhost_user::message::FrontendReq as Request;
@@ -64,7 +64,6 @@ pub struct Session {
     pub(super) protocol: u64,
     pub(super) memory: Arc<GuestMemory>,
     pub(super) log: Option<Arc<DirtyLog>>,
-    pub(super) log_fd: Option<Notifier>,
     pub(super) vrings: Vec<Vring>,
     pub(super) mtu: Option<u16>,
     pub(super) status: u8,
@@ -82,7 +81,6 @@ impl Session {
             protocol: 0,
             memory: Arc::default(),
             log: None,
-            log_fd: None,
             vrings,
             mtu: None,
             status: 0,
@@ -175,7 +173,8 @@ impl Session {
             Request::ADD_MEM_REG => self.add_mem_reg(message, host)?,
             Request::REM_MEM_REG => self.rem_mem_reg(message, host)?,
             Request::SET_LOG_BASE => return self.set_log_base(message, host),
-            Request::SET_LOG_FD => self.log_fd = Some(notifier(message)?),
+            // Nobody needs to be told that the log changed: front ends read it when they want.
+            Request::SET_LOG_FD => drop(message.one_fd()?),
             Request::SET_VRING_NUM => self.set_vring_num(message)?,
             Request::SET_VRING_ADDR => self.set_vring_addr(message, host)?,
             Request::SET_VRING_BASE => {
@@ -296,15 +295,6 @@ impl Session {
         let limited = NetFeatures(self.features.unwrap_or(0)).mtu();
         limited.then(|| usize::from(self.mtu.unwrap_or(self.identity.mtu)) + VLAN_AND_ETHERNET_HEADER)
     }
-}
-
-fn notifier(message: &mut Message) -> Result<Notifier, Violation> {
-    let request = message.request;
-    let notifier = Notifier::new(OwnedFd::from(message.one_fd()?));
-    notifier.map_err(|error| Violation::Descriptor {
-        request,
-        error: Box::new(error),
-    })
 }
 
 // U13: the address is the first six octets of the number.
