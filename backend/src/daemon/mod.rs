@@ -1,5 +1,6 @@
 //! The control thread: the model, the attachments and their connections, all on one event loop.
 
+mod attach;
 mod attachment;
 mod connection_events;
 mod control;
