@@ -3,10 +3,10 @@
 mod common;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use common::driver::{Driver, Part, Used, WRITE, readable, writable};
+use common::driver::{Descriptor, Driver, Part, Used, WRITE, readable, writable};
 use common::frames::pattern;
 use common::guest::{Guest, MERGEABLE, SENDS_ALL, VERSION_1};
 use common::ram::{PATCHWORK, Ram, SEAM, contents};
@@ -693,4 +693,119 @@ fn no_notification_is_lost_with_flags() {
 #[test]
 fn no_notification_is_lost_with_event_indices() {
     within(Duration::from_secs(60), || sleepers(true));
+}
+
+/// Two sides that start each round at the same moment.
+#[derive(Default)]
+struct Rendezvous([AtomicU32; 2]);
+
+impl Rendezvous {
+    fn meet(&self, side: usize, round: u32) {
+        self.0[side].store(round, Ordering::SeqCst);
+        let mut patience = 1000;
+        while self.0[1 - side].load(Ordering::SeqCst) < round {
+            patience -= 1;
+            if patience == 0 {
+                std::thread::yield_now();
+                patience = 1000;
+            }
+        }
+    }
+}
+
+/// Has both sides write something and then look for what the other one wrote, at the same moment and over and over. If
+/// neither saw the other, each would wait for it for good.
+///
+/// Of each side there is what it does before the moment, and what it does then, which says whether it saw something.
+fn one_side_sees_the_other(
+    event_idx: bool,
+    device: (
+        impl Fn(&mut SplitRing) + Send,
+        impl Fn(&mut SplitRing) -> bool + Send,
+    ),
+    other: (impl Fn(&mut Driver), impl Fn(&mut Driver) -> bool),
+) {
+    const ROUNDS: u32 = 100_000;
+    let mut driver = ring_of(8);
+    driver.describe(0, readable_descriptor());
+    let mut ring = driver.start(event_idx);
+    let (rendezvous, device_saw) = (Rendezvous::default(), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 0..ROUNDS {
+                device.0(&mut ring);
+                rendezvous.meet(0, 2 * round + 1);
+                // So that neither side is always the first.
+                (0..round % 100).for_each(|turn| drop(std::hint::black_box(turn)));
+                device_saw.store(device.1(&mut ring), Ordering::SeqCst);
+                rendezvous.meet(0, 2 * round + 2);
+            }
+        });
+        for round in 0..ROUNDS {
+            other.0(&mut driver);
+            rendezvous.meet(1, 2 * round + 1);
+            let driver_saw = other.1(&mut driver);
+            rendezvous.meet(1, 2 * round + 2);
+            assert!(driver_saw || device_saw.load(Ordering::SeqCst), "round {round}");
+        }
+    });
+}
+
+fn readable_descriptor() -> Descriptor {
+    Descriptor {
+        address: BUFFERS,
+        len: 1,
+        ..Descriptor::default()
+    }
+}
+
+/// virtio 1.3, 2.7.13.4.1 and 2.7.10: barriers on the device's side of a kick.
+#[test]
+fn a_chain_is_seen_or_its_kick_is_asked_for() {
+    let forget = |ring: &mut SplitRing| {
+        if ring.available().unwrap() > 0 {
+            let head = take(ring).head;
+            ring.complete(head, 0);
+            ring.publish();
+        }
+        ring.suppress_kicks();
+    };
+    for event_idx in [false, true] {
+        let offer = |driver: &mut Driver| {
+            let index = driver.next_avail;
+            driver.offer(0);
+            if event_idx {
+                driver.avail_event() == index
+            } else {
+                driver.used_flags() == 0
+            }
+        };
+        within(Duration::from_secs(60), move || {
+            one_side_sees_the_other(event_idx, (forget, SplitRing::request_kicks), (|_| {}, offer));
+        });
+    }
+}
+
+/// virtio 1.3, 2.7.13.4.1 and 2.7.10: barriers on the device's side of a notification.
+#[test]
+fn a_used_chain_is_seen_or_its_notification_is_sent() {
+    let hush = |driver: &mut Driver| {
+        driver.collect();
+        driver.set_avail_flags(1);
+        driver.set_used_event(driver.next_used.wrapping_sub(1));
+    };
+    let wish = |driver: &mut Driver| {
+        driver.set_used_event(driver.next_used);
+        driver.set_avail_flags(0);
+        driver.used_index() != driver.next_used
+    };
+    for event_idx in [false, true] {
+        within(Duration::from_secs(60), move || {
+            one_side_sees_the_other(
+                event_idx,
+                (|ring| ring.complete(0, 0), SplitRing::publish),
+                (hush, wish),
+            );
+        });
+    }
 }

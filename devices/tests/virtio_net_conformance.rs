@@ -789,6 +789,11 @@ fn u7_every_page_that_a_frame_is_written_to_is_logged_and_no_other() {
     assert_eq!(pages.take(), [0x120, 0x121, 0x140, used_page].into());
     guest.deliver(&mut Frame::from_octets(&opaque(500))).unwrap();
     assert_eq!(pages.take(), [(SEAM - 20) >> 12, SEAM >> 12, used_page].into());
+    // A page that only the last octets of a frame get to.
+    guest.receiver.post(&[writable(0x18_0000, 0x4000)]);
+    let (mut frame, _) = sent(&mut from, &VirtioNetHeader::default(), &opaque(0x1000));
+    guest.deliver(&mut frame).unwrap();
+    assert_eq!(pages.take(), [0x180, 0x181, used_page].into());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! A guest's network device: virtio-net seen from behind its virtqueues.
 
+mod alarm;
 mod features;
 mod notifier;
 mod port;

@@ -3,10 +3,17 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Writes to a front end's eventfd, and never blocks on it.
+use super::alarm::interruptible;
+
+/// Writes to a front end's eventfd, and waits for it once at most.
 #[derive(Debug)]
-pub struct Notifier(File);
+pub struct Notifier {
+    file: File,
+    // The front end made a write wait, so it gets no other.
+    waits: AtomicBool,
+}
 
 /// The descriptor is not usable.
 #[derive(Debug, thiserror::Error)]
@@ -29,12 +36,21 @@ impl Notifier {
         if flags < 0 || unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) } < 0 {
             return Err(io::Error::last_os_error().into());
         }
-        Ok(Notifier(File::from(fd)))
+        Ok(Notifier {
+            file: File::from(fd),
+            waits: AtomicBool::new(false),
+        })
     }
 
     /// Notifies. A counter that is full needs no further notification, and a broken descriptor is its owner's loss.
     pub fn notify(&self) {
-        let _ = (&self.0).write(&1u64.to_ne_bytes());
+        if self.waits.load(Ordering::Relaxed) {
+            return;
+        }
+        let written = interruptible(|| (&self.file).write(&1u64.to_ne_bytes()));
+        if written.is_err_and(|error| error.kind() == io::ErrorKind::Interrupted) {
+            self.waits.store(true, Ordering::Relaxed);
+        }
     }
 }
 

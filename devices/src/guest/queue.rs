@@ -34,6 +34,8 @@ pub struct QueueState {
     pub err: Option<Notifier>,
     /// The driver does not kick: the ring is polled.
     pub polled: bool,
+    /// Where the ring stood when it stopped, or is to begin.
+    pub base: u16,
     /// Why the ring was stopped for good.
     pub broken: Option<RingError>,
     /// Reused for every chain that is taken.
@@ -65,10 +67,18 @@ impl QueueState {
         self.ring.is_some() && self.enabled
     }
 
+    /// Stops the ring, and gives the driver back what is completed.
+    pub fn stop(&mut self) {
+        self.publish();
+        if let Some(ring) = self.ring.take() {
+            self.base = ring.next_used();
+        }
+    }
+
     /// Stops the ring because the driver broke its rules, and says so to the front end.
     #[cold]
     pub fn fail(&mut self, error: RingError) {
-        self.ring = None;
+        self.stop();
         self.broken = Some(error);
         if let Some(err) = &self.err {
             err.notify();

@@ -13,8 +13,19 @@ const PAGE: u64 = 4096;
 /// A bitmap shared with the front end: bit `page % 8` of octet `page / 8` (vhost-user: Migration).
 pub struct DirtyLog {
     // First, so that the range is no longer guarded when it is unmapped.
-    _guard: Option<sigbus::Guard>,
+    _guard: sigbus::Guard,
     region: MmapRegion,
+}
+
+/// A log cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DirtyLogError {
+    /// The file is not mappable.
+    #[error("cannot map the dirty log: {0}")]
+    Map(#[from] vm_memory::mmap::MmapRegionError),
+    /// The daemon maps more than it can guard against its loss.
+    #[error("cannot guard the dirty log: all guests together have too many regions")]
+    Unguarded,
 }
 
 impl std::fmt::Debug for DirtyLog {
@@ -27,14 +38,14 @@ impl std::fmt::Debug for DirtyLog {
 
 impl DirtyLog {
     /// Maps `size` octets of `file` from `offset` on.
-    pub fn map(file: File, offset: u64, size: u64) -> Result<DirtyLog, vm_memory::mmap::MmapRegionError> {
+    pub fn map(file: File, offset: u64, size: u64) -> Result<DirtyLog, DirtyLogError> {
         let size = usize::try_from(size).unwrap_or(usize::MAX);
         let region = MmapRegionBuilder::new(size)
             .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
             .with_mmap_flags(libc::MAP_SHARED | libc::MAP_NORESERVE)
             .with_file_offset(FileOffset::new(file, offset))
             .build()?;
-        let guard = sigbus::Guard::new(region.as_ptr() as usize, size);
+        let guard = sigbus::Guard::new(region.as_ptr() as usize, size).ok_or(DirtyLogError::Unguarded)?;
         Ok(DirtyLog {
             _guard: guard,
             region,

@@ -8,7 +8,7 @@ use std::fs::File;
 use vm_memory::mmap::MmapRegionBuilder;
 use vm_memory::{FileOffset, MmapRegion};
 
-pub use dirty_log::DirtyLog;
+pub use dirty_log::{DirtyLog, DirtyLogError};
 
 /// The most regions a front end may share.
 pub const MAX_REGIONS: usize = 509;
@@ -59,6 +59,11 @@ pub enum MemoryError {
     /// More than [`MAX_REGIONS`].
     #[error("more than {MAX_REGIONS} memory regions")]
     TooMany,
+    /// The daemon maps more regions than it can guard against their loss.
+    #[error(
+        "cannot guard the memory region at guest address {0:#x}: all guests together have too many regions"
+    )]
+    Unguarded(u64),
     /// No such region.
     #[error("no memory region at guest address {0:#x}")]
     NotFound(u64),
@@ -86,7 +91,7 @@ pub enum MemoryError {
 
 struct Mapping {
     // First, so that the range is no longer guarded when it is unmapped.
-    guard: Option<sigbus::Guard>,
+    guard: sigbus::Guard,
     region: MmapRegion,
 }
 
@@ -121,7 +126,7 @@ impl Region {
                 source,
             })?;
         let host = region.as_ptr() as usize;
-        let guard = sigbus::Guard::new(host, size);
+        let guard = sigbus::Guard::new(host, size).ok_or(MemoryError::Unguarded(spec.guest))?;
         Ok(Region {
             spec,
             host,
@@ -193,9 +198,7 @@ impl GuestMemory {
 
     /// Whether the front end took back memory that it had shared (its file was truncated under the mapping).
     pub fn is_lost(&self) -> bool {
-        self.regions
-            .iter()
-            .any(|region| region.mapping.guard.as_ref().is_some_and(sigbus::Guard::is_hit))
+        self.regions.iter().any(|region| region.mapping.guard.is_hit())
     }
 
     /// The host address of a front-end address, if `len` octets from there lie in one region.

@@ -114,9 +114,14 @@ impl SplitRing {
         Ok(ring)
     }
 
-    /// Index of the next chain to take: what `GET_VRING_BASE` answers.
+    /// Index of the next chain to take.
     pub fn next_avail(&self) -> u16 {
         self.next_avail
+    }
+
+    /// Index of the next chain to complete: what `GET_VRING_BASE` answers.
+    pub fn next_used(&self) -> u16 {
+        self.next_used
     }
 
     /// The memory that the ring's buffers lie in.

@@ -192,6 +192,7 @@ impl Guest {
             } else {
                 1
             };
+            assert!((1..=chains.len()).contains(&count), "a frame in {count} buffers");
             let of_frame: Vec<_> = chains.drain(..count).collect();
             frames.push(Received {
                 header,
