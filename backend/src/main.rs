@@ -1,10 +1,14 @@
 //! netkitd's command line.
 
+use std::fs::Permissions;
+use std::io::IsTerminal;
 use std::os::fd::RawFd;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{ArgGroup, Parser};
 use netkit_api::{AttachmentSpec, DeviceCreate, DeviceSet, Mode, TapSpec};
 use netkitd::daemon::{Config, Control, ControlHandle, DaemonError, StartError};
 use netkitd::vhost_user::{self, Endpoint, SocketError};
@@ -15,25 +19,26 @@ use tracing_subscriber::EnvFilter;
 /// With --api the daemon serves any number of devices and is driven with nkctl. With --socket-path or --fd it is a
 /// vhost-user back-end program for a single guest, whose device is paired with a tap of the host.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version, group(ArgGroup::new("single").args(["socket_path", "fd"])))]
 struct Arguments {
     /// Unix socket of the API
     #[arg(long, value_name = "SOCK")]
     api: Option<PathBuf>,
     /// Directory of the saved devices and attachments; without it they are forgotten at the end
-    #[arg(long, value_name = "DIR")]
+    // A single guest's device is made anew at every start, so it must not be found there too.
+    #[arg(long, value_name = "DIR", conflicts_with = "single")]
     state_dir: Option<PathBuf>,
     /// Data-path threads [default: half of the processors]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     workers: Option<u16>,
     /// Serve one guest on this vhost-user socket
-    #[arg(long, value_name = "PATH", conflicts_with = "fd")]
+    #[arg(long, value_name = "PATH")]
     socket_path: Option<PathBuf>,
     /// Serve one guest on this inherited listening vhost-user socket
     #[arg(long, value_name = "FDNUM")]
     fd: Option<RawFd>,
     /// Name of the tap that the single guest's device is paired with
-    #[arg(long, value_name = "IF")]
+    #[arg(long, value_name = "IF", requires = "single")]
     tap: Option<String>,
     /// Print what this vhost-user back-end program can do, as JSON, and exit
     #[arg(long)]
@@ -47,8 +52,10 @@ enum Failure {
     NothingToServe,
     #[error(transparent)]
     Start(#[from] StartError),
-    #[error("the API socket: {0}")]
+    #[error(transparent)]
     Socket(#[from] SocketError),
+    #[error("cannot make the path {path:?} absolute: {source}; give it in full")]
+    Path { path: PathBuf, source: std::io::Error },
     #[error("cannot serve the API: {0}")]
     Api(std::io::Error),
     #[error("--fd {fd}: {source}; pass a listening unix socket")]
@@ -67,6 +74,7 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     die_on_panic();
     raise_descriptor_limit();
@@ -90,8 +98,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         workers,
     })?;
     if let Some(path) = &arguments.api {
-        let listener = vhost_user::listen(path)?;
-        netkitd::api::serve(listener, handle.clone()).map_err(Failure::Api)?;
+        netkitd::api::serve(listen_for_calls(path)?, handle.clone()).map_err(Failure::Api)?;
     }
     if let Some(endpoint) = single {
         serve_single(handle, endpoint, arguments.tap)?;
@@ -125,6 +132,14 @@ fn raise_descriptor_limit() {
     }
 }
 
+/// The API's socket. Whoever may call may connect, and nobody else.
+fn listen_for_calls(path: &Path) -> Result<UnixListener, Failure> {
+    let path = absolute(path)?;
+    let listener = vhost_user::listen(&path)?;
+    std::fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(Failure::Api)?;
+    Ok(listener)
+}
+
 /// The socket of the single guest, if the program is to serve one.
 fn single_guest(arguments: &Arguments) -> Result<Option<Endpoint>, Failure> {
     if let Some(fd) = arguments.fd {
@@ -132,13 +147,17 @@ fn single_guest(arguments: &Arguments) -> Result<Option<Endpoint>, Failure> {
             .map(Some)
             .map_err(|source| Failure::Fd { fd, source });
     }
-    Ok(arguments
-        .socket_path
-        .as_deref()
-        .map(|path| std::path::absolute(path).map(|path| Endpoint::listen(&path)))
-        .transpose()
-        .map_err(Failure::Api)?
-        .transpose()?)
+    let Some(path) = &arguments.socket_path else {
+        return Ok(None);
+    };
+    Ok(Some(Endpoint::listen(&absolute(path)?)?))
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path).map_err(|source| Failure::Path {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Pairs the single guest's device with a tap. The control thread does it as its first work.
@@ -166,9 +185,13 @@ fn serve_single(handle: ControlHandle, endpoint: Endpoint, ifname: Option<String
             daemon.set(&created.primary, &up)?;
             daemon.set(peer, &up)
         });
-        if let Err(error) = result {
-            eprintln!("netkitd: {error}");
-            std::process::exit(1);
+        match result {
+            // Told to end before it had begun.
+            Ok(()) | Err(DaemonError::ShuttingDown) => {}
+            Err(error) => {
+                eprintln!("netkitd: {error}");
+                std::process::exit(1);
+            }
         }
     };
     std::thread::Builder::new()

@@ -141,7 +141,10 @@ fn absolute(attachment: &AttachmentSpec) -> Result<AttachmentSpec, Error> {
             path: spec.path.clone(),
             source,
         })?;
-        spec.path = path.to_string_lossy().into_owned();
+        spec.path = path
+            .into_os_string()
+            .into_string()
+            .map_err(UsageError::NotUnicode)?;
     }
     Ok(attachment)
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::Attachment;
+use crate::{Attachment, object};
 
 /// A device as `nkctl -d -s link show` prints it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -147,6 +147,7 @@ pub struct DeviceCreate {
     /// Default `pair`.
     pub pairing: Option<Pairing>,
     /// Link attributes of the peer.
+    #[serde(deserialize_with = "object::optional")]
     pub peer: Option<PeerCreate>,
 }
 
@@ -217,6 +218,7 @@ pub struct NetkitChange {
     /// Refused.
     pub pairing: Option<Pairing>,
     /// Refused.
+    #[serde(deserialize_with = "object::optional")]
     pub peer: Option<PeerCreate>,
 }
 

@@ -13,11 +13,13 @@
 //! | `DELETE /v1/devices/{name}/attachment` | | 204 |
 //! | `GET /v1/drops`, `GET /v1/devices/{name}/drops` | | `[DeviceDrops]` |
 //! | `GET /v1/daemon` | | `Daemon` |
+//! | `GET /openapi.json` | | the OpenAPI document |
 //!
 //! Every refusal is an RFC 9457 `Problem` (`application/problem+json`) that carries the errno name.
 
 mod attachment;
 mod device;
+mod object;
 mod problem;
 
 pub use attachment::{Attachment, AttachmentKind, AttachmentSpec, SocketMode, TapSpec, VhostUserSpec};
@@ -25,4 +27,5 @@ pub use device::{
     Daemon, Device, DeviceCreate, DeviceCreated, DeviceDrops, DeviceSet, Drop, Mode, NetkitChange, Pairing,
     PeerCreate, Policy, Scrub, Statistics,
 };
+pub use object::Object;
 pub use problem::Problem;

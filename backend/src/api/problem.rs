@@ -4,6 +4,8 @@ use axum::Json;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use netkit_api::Problem;
+use utoipa::ToResponse;
+use utoipa::openapi::{Content, Ref, RefOr, Response as Documented, ResponseBuilder};
 
 use crate::daemon::DaemonError;
 
@@ -45,6 +47,16 @@ impl IntoResponse for Refusal {
     }
 }
 
+impl ToResponse<'_> for Refusal {
+    fn response() -> (&'static str, RefOr<Documented>) {
+        let problem = Content::new(Some(Ref::from_schema_name("Problem")));
+        let response = ResponseBuilder::new()
+            .description("Refused, and why")
+            .content("application/problem+json", problem);
+        ("Problem", response.build().into())
+    }
+}
+
 fn status(errno: i32) -> StatusCode {
     match errno {
         libc::ENODEV | libc::ENOENT | libc::ENXIO => StatusCode::NOT_FOUND,
@@ -53,6 +65,8 @@ fn status(errno: i32) -> StatusCode {
         libc::ESHUTDOWN => StatusCode::SERVICE_UNAVAILABLE,
         libc::EIO | libc::ENOMEM | libc::EMFILE | libc::ENFILE => StatusCode::INTERNAL_SERVER_ERROR,
         libc::ENOSPC => StatusCode::INSUFFICIENT_STORAGE,
+        libc::EMSGSIZE => StatusCode::PAYLOAD_TOO_LARGE,
+        libc::ENOSYS => StatusCode::METHOD_NOT_ALLOWED,
         _ => StatusCode::BAD_REQUEST,
     }
 }
@@ -78,6 +92,8 @@ fn describe(errno: i32) -> (&'static str, &'static str) {
         libc::ENOSPC => ("ENOSPC", "No space left on device"),
         libc::EROFS => ("EROFS", "Read-only file system"),
         libc::ERANGE => ("ERANGE", "Numerical result out of range"),
+        libc::ENOSYS => ("ENOSYS", "Function not implemented"),
+        libc::EMSGSIZE => ("EMSGSIZE", "Message too long"),
         libc::ENAMETOOLONG => ("ENAMETOOLONG", "File name too long"),
         libc::ENOTCONN => ("ENOTCONN", "Transport endpoint is not connected"),
         libc::EADDRINUSE => ("EADDRINUSE", "Address already in use"),

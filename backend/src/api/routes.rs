@@ -1,8 +1,9 @@
 //! What can be asked, and how it is answered.
 
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{DefaultBodyLimit, FromRequest, Path, Request, State};
-use axum::http::StatusCode;
+use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Path, Request, State};
+use axum::http::request::Parts;
+use axum::http::{Method, StatusCode, Uri};
 use axum::response::IntoResponse;
 use axum::routing::{get, patch, put};
 use axum::{Json, Router, middleware};
@@ -37,9 +38,10 @@ type Answer<T> = Result<T, Refusal>;
         detach,
         drops,
         device_drops,
-        about
+        about,
+        document
     ),
-    components(schemas(api::Problem))
+    components(schemas(api::Problem), responses(Refusal))
 )]
 struct Document;
 
@@ -58,32 +60,31 @@ pub fn router(control: ControlHandle) -> Router {
         .route("/v1/devices/{name}/drops", get(device_drops))
         .route("/v1/drops", get(drops))
         .route("/v1/daemon", get(about))
-        .route("/openapi.json", get(|| async { Json(openapi()) }))
-        .fallback(|| async {
-            let detail = "there is no such resource; /openapi.json lists them".to_owned();
-            Refusal {
-                errno: libc::ENOENT,
-                detail,
-            }
-        })
+        .route("/openapi.json", get(document))
+        .fallback(no_resource)
+        .method_not_allowed_fallback(no_method)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(middleware::from_fn(peer::authorize))
         .with_state(control)
 }
 
-/// A JSON body whose faults are problems too.
+/// A JSON object as the body, whose faults are problems too.
 struct Body<T>(T);
 
 impl<T, S> FromRequest<S> for Body<T>
 where
-    Json<T>: FromRequest<S, Rejection = JsonRejection>,
+    Json<api::Object<T>>: FromRequest<S, Rejection = JsonRejection>,
     S: Send + Sync,
 {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, state: &S) -> Answer<Self> {
-        match Json::<T>::from_request(request, state).await {
-            Ok(Json(body)) => Ok(Body(body)),
+        match Json::<api::Object<T>>::from_request(request, state).await {
+            Ok(Json(api::Object(body))) => Ok(Body(body)),
+            Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(Refusal {
+                errno: libc::EMSGSIZE,
+                detail: format!("the request body is longer than {BODY_LIMIT} octets; no request needs more"),
+            }),
             Err(rejection) => Err(Refusal {
                 errno: libc::EINVAL,
                 detail: rejection.body_text(),
@@ -92,19 +93,62 @@ where
     }
 }
 
-#[utoipa::path(get, path = "/v1/devices", responses((status = 200, body = [api::Device])))]
+/// A device's name in the path, whose faults are problems too.
+struct Name(String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Name {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Answer<Self> {
+        match Path::from_request_parts(parts, state).await {
+            Ok(Path(name)) => Ok(Name(name)),
+            Err(_) => Err(Refusal {
+                errno: libc::EINVAL,
+                detail: format!(
+                    "the name in {} is not UTF-8 in percent-encoding",
+                    parts.uri.path()
+                ),
+            }),
+        }
+    }
+}
+
+async fn no_resource(uri: Uri) -> Refusal {
+    Refusal {
+        errno: libc::ENOENT,
+        detail: format!("there is no {}; /openapi.json lists what there is", uri.path()),
+    }
+}
+
+async fn no_method(method: Method, uri: Uri) -> Refusal {
+    Refusal {
+        errno: libc::ENOSYS,
+        detail: format!(
+            "{} does not take {method}; /openapi.json lists what it takes",
+            uri.path()
+        ),
+    }
+}
+
+/// Every device, by ifindex.
+#[utoipa::path(get, path = "/v1/devices",
+    responses((status = 200, description = "Every device", body = [api::Device]), (status = "default", response = Refusal)))]
 async fn list(State(control): State<ControlHandle>) -> Answer<Json<Vec<api::Device>>> {
     Ok(Json(control.call(|daemon, _| daemon.devices()).await?))
 }
 
-#[utoipa::path(get, path = "/v1/devices/{name}", params(("name" = String, Path)),
-    responses((status = 200, body = api::Device), (status = 404, body = api::Problem)))]
-async fn show(State(control): State<ControlHandle>, Path(name): Path<String>) -> Answer<Json<api::Device>> {
+/// One device.
+#[utoipa::path(get, path = "/v1/devices/{name}",
+    params(("name" = String, Path)),
+    responses((status = 200, description = "The device", body = api::Device), (status = "default", response = Refusal)))]
+async fn show(State(control): State<ControlHandle>, Name(name): Name) -> Answer<Json<api::Device>> {
     Ok(Json(control.call(move |daemon, _| daemon.device(&name)).await?))
 }
 
-#[utoipa::path(post, path = "/v1/devices", request_body = api::DeviceCreate,
-    responses((status = 201, body = api::DeviceCreated), (status = "4XX", body = api::Problem)))]
+/// Makes a pair or a single, as `ip link add ... type netkit` does.
+#[utoipa::path(post, path = "/v1/devices",
+    request_body = api::DeviceCreate,
+    responses((status = 201, description = "Made", body = api::DeviceCreated), (status = "default", response = Refusal)))]
 async fn create(
     State(control): State<ControlHandle>,
     Body(request): Body<api::DeviceCreate>,
@@ -113,11 +157,13 @@ async fn create(
     Ok((StatusCode::CREATED, Json(created)))
 }
 
-#[utoipa::path(patch, path = "/v1/devices/{name}", params(("name" = String, Path)), request_body = api::DeviceSet,
-    responses((status = 204), (status = "4XX", body = api::Problem)))]
+/// What `ip link set` does.
+#[utoipa::path(patch, path = "/v1/devices/{name}",
+    params(("name" = String, Path)), request_body = api::DeviceSet,
+    responses((status = 204, description = "Done"), (status = "default", response = Refusal)))]
 async fn set(
     State(control): State<ControlHandle>,
-    Path(name): Path<String>,
+    Name(name): Name,
     Body(request): Body<api::DeviceSet>,
 ) -> Answer<StatusCode> {
     control
@@ -126,11 +172,13 @@ async fn set(
         .map_or_else(refuse, no_content)
 }
 
-#[utoipa::path(patch, path = "/v1/devices/{name}/netkit", params(("name" = String, Path)),
-    request_body = api::NetkitChange, responses((status = 204), (status = "4XX", body = api::Problem)))]
+/// What `ip link change ... type netkit` does.
+#[utoipa::path(patch, path = "/v1/devices/{name}/netkit",
+    params(("name" = String, Path)), request_body = api::NetkitChange,
+    responses((status = 204, description = "Done"), (status = "default", response = Refusal)))]
 async fn change(
     State(control): State<ControlHandle>,
-    Path(name): Path<String>,
+    Name(name): Name,
     Body(request): Body<api::NetkitChange>,
 ) -> Answer<StatusCode> {
     control
@@ -139,20 +187,24 @@ async fn change(
         .map_or_else(refuse, no_content)
 }
 
-#[utoipa::path(delete, path = "/v1/devices/{name}", params(("name" = String, Path)),
-    responses((status = 204), (status = 404, body = api::Problem)))]
-async fn delete(State(control): State<ControlHandle>, Path(name): Path<String>) -> Answer<StatusCode> {
+/// Deletes a device and its other end.
+#[utoipa::path(delete, path = "/v1/devices/{name}",
+    params(("name" = String, Path)),
+    responses((status = 204, description = "Done"), (status = "default", response = Refusal)))]
+async fn delete(State(control): State<ControlHandle>, Name(name): Name) -> Answer<StatusCode> {
     control
         .call(move |daemon, reactor| daemon.delete(&name, reactor))
         .await
         .map_or_else(refuse, no_content)
 }
 
-#[utoipa::path(put, path = "/v1/devices/{name}/attachment", params(("name" = String, Path)),
-    request_body = api::AttachmentSpec, responses((status = 204), (status = "4XX", body = api::Problem)))]
+/// Puts a guest or a host netdev behind a device.
+#[utoipa::path(put, path = "/v1/devices/{name}/attachment",
+    params(("name" = String, Path)), request_body = api::AttachmentSpec,
+    responses((status = 204, description = "Done"), (status = "default", response = Refusal)))]
 async fn attach(
     State(control): State<ControlHandle>,
-    Path(name): Path<String>,
+    Name(name): Name,
     Body(spec): Body<api::AttachmentSpec>,
 ) -> Answer<StatusCode> {
     control
@@ -161,34 +213,49 @@ async fn attach(
         .map_or_else(refuse, no_content)
 }
 
-#[utoipa::path(delete, path = "/v1/devices/{name}/attachment", params(("name" = String, Path)),
-    responses((status = 204), (status = 404, body = api::Problem)))]
-async fn detach(State(control): State<ControlHandle>, Path(name): Path<String>) -> Answer<StatusCode> {
+/// Takes away what stands behind a device.
+#[utoipa::path(delete, path = "/v1/devices/{name}/attachment",
+    params(("name" = String, Path)),
+    responses((status = 204, description = "Done"), (status = "default", response = Refusal)))]
+async fn detach(State(control): State<ControlHandle>, Name(name): Name) -> Answer<StatusCode> {
     control
         .call(move |daemon, reactor| daemon.detach(&name, reactor))
         .await
         .map_or_else(refuse, no_content)
 }
 
-#[utoipa::path(get, path = "/v1/drops", responses((status = 200, body = [api::DeviceDrops])))]
+/// Why frames were not delivered, of every device.
+#[utoipa::path(get, path = "/v1/drops",
+    responses((status = 200, description = "The reasons that occurred, by device", body = [api::DeviceDrops]), (status = "default", response = Refusal)))]
 async fn drops(State(control): State<ControlHandle>) -> Answer<Json<Vec<api::DeviceDrops>>> {
     Ok(Json(control.call(|daemon, _| daemon.drops(None)).await?))
 }
 
-#[utoipa::path(get, path = "/v1/devices/{name}/drops", params(("name" = String, Path)),
-    responses((status = 200, body = [api::DeviceDrops]), (status = 404, body = api::Problem)))]
+/// Why frames of one device were not delivered.
+#[utoipa::path(get, path = "/v1/devices/{name}/drops",
+    params(("name" = String, Path)),
+    responses((status = 200, description = "The reasons that occurred", body = [api::DeviceDrops]), (status = "default", response = Refusal)))]
 async fn device_drops(
     State(control): State<ControlHandle>,
-    Path(name): Path<String>,
+    Name(name): Name,
 ) -> Answer<Json<Vec<api::DeviceDrops>>> {
     Ok(Json(
         control.call(move |daemon, _| daemon.drops(Some(&name))).await?,
     ))
 }
 
-#[utoipa::path(get, path = "/v1/daemon", responses((status = 200, body = api::Daemon)))]
+/// The daemon itself.
+#[utoipa::path(get, path = "/v1/daemon",
+    responses((status = 200, description = "The daemon", body = api::Daemon), (status = "default", response = Refusal)))]
 async fn about(State(control): State<ControlHandle>) -> Answer<Json<api::Daemon>> {
     Ok(Json(control.call(|daemon, _| Ok(daemon.about())).await?))
+}
+
+/// This document.
+#[utoipa::path(get, path = "/openapi.json",
+    responses((status = 200, description = "The document", body = Object), (status = "default", response = Refusal)))]
+async fn document() -> Json<utoipa::openapi::OpenApi> {
+    Json(openapi())
 }
 
 fn no_content((): ()) -> Answer<StatusCode> {

@@ -16,6 +16,14 @@ use super::{Daemon, DaemonError, Reactor};
 use crate::dataplane::{GuestAddress, Token};
 use crate::vhost_user::Endpoint;
 
+/// An attachment that could not be restored yet.
+#[derive(Debug)]
+pub struct Waiting {
+    pub saved: SavedAttachment,
+    /// Why it could not, at the last attempt.
+    why: String,
+}
+
 impl Daemon {
     /// Puts something behind a device.
     pub fn attach(
@@ -48,29 +56,33 @@ impl Daemon {
 
     /// Opens what was saved, as far as it can be opened now.
     pub fn restore(&mut self, saved: Vec<SavedAttachment>, reactor: &mut Reactor) {
-        for attachment in saved {
-            self.waiting.insert(attachment.ifindex, attachment);
-        }
-        self.retry_waiting(reactor);
-    }
-
-    /// Tries again what could not be restored.
-    pub fn retry_waiting(&mut self, reactor: &mut Reactor) {
-        for (ifindex, saved) in std::mem::take(&mut self.waiting) {
-            if self.model.device(ifindex).is_err() {
-                continue;
-            }
-            let address = saved.guest_address.parse().unwrap_or_else(|_| random_address());
-            if saved.features & !OFFERED != 0 {
-                let lost = saved.features & !OFFERED;
+        for saved in saved {
+            let (ifindex, lost) = (saved.ifindex, saved.features & !OFFERED);
+            if lost != 0 {
                 tracing::warn!(
                     "ifindex {ifindex}: the features {lost:#x} are no longer offered; restart its guest"
                 );
             }
+            let why = String::new();
+            self.waiting.insert(ifindex, Waiting { saved, why });
+        }
+        self.retry_waiting(reactor);
+    }
+
+    /// Tries again what could not be restored. A reason is logged once, however often it is met.
+    pub fn retry_waiting(&mut self, reactor: &mut Reactor) {
+        for (ifindex, Waiting { saved, why }) in std::mem::take(&mut self.waiting) {
+            if self.model.device(ifindex).is_err() {
+                continue;
+            }
+            let address = saved.guest_address.parse().unwrap_or_else(|_| random_address());
             let features = saved.features & OFFERED;
             if let Err(error) = self.attach_as(ifindex, saved.spec.clone(), address, features, reactor) {
-                tracing::warn!("ifindex {ifindex}: cannot attach it as before, will try again: {error}");
-                self.waiting.insert(ifindex, saved);
+                let error = error.to_string();
+                if error != why {
+                    tracing::warn!("ifindex {ifindex}: cannot attach it as before, will try again: {error}");
+                }
+                self.waiting.insert(ifindex, Waiting { saved, why: error });
             }
         }
         self.publish();

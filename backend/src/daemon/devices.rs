@@ -113,7 +113,7 @@ impl Daemon {
         let device = self.model.device(ifindex)?;
         let attachment = match (self.attachments.get(&ifindex), self.waiting.get(&ifindex)) {
             (Some(attachment), _) => attachment.shown(device),
-            (None, Some(saved)) => convert::waiting_attachment(saved),
+            (None, Some(waiting)) => convert::waiting_attachment(&waiting.saved),
             (None, None) => no_attachment(),
         };
         let statistics = self.model.statistics(ifindex)?;

@@ -27,7 +27,7 @@ pub enum DaemonError {
         device: String,
     },
     /// Nothing stands behind the device.
-    #[error("{device} is not attached")]
+    #[error("nothing is attached to {device}, so there is nothing to detach")]
     NotAttached {
         /// The device.
         device: String,
@@ -64,7 +64,7 @@ impl DaemonError {
             DaemonError::Tap(TapError::Io { source, .. }) => source.raw_os_error().unwrap_or(libc::EIO),
             DaemonError::Tap(TapError::BadName(_) | TapError::BadQueues(_))
             | DaemonError::BadValue { .. } => libc::EINVAL,
-            DaemonError::NotSaved(_) => libc::EIO,
+            DaemonError::NotSaved(error) => error.errno(),
             DaemonError::Attached { .. } => libc::EBUSY,
             DaemonError::NotAttached { .. } => libc::ENOENT,
             DaemonError::SocketTaken { .. } => libc::EADDRINUSE,

@@ -18,8 +18,9 @@ use netkit::{Ifindex, Model};
 
 use crate::dataplane::{Forwarder, Workers};
 
+use attach::Waiting;
 use attachment::Attachment;
-use store::{SavedAttachment, Store};
+use store::Store;
 
 pub use control::{Control, ControlHandle, Reactor, StartError};
 pub use error::DaemonError;
@@ -40,7 +41,7 @@ pub struct Daemon {
     model: Model,
     attachments: BTreeMap<Ifindex, Attachment>,
     /// Attachments that could not be restored yet; they are tried again.
-    waiting: BTreeMap<Ifindex, SavedAttachment>,
+    waiting: BTreeMap<Ifindex, Waiting>,
     workers: Workers,
     /// The control thread's own, for frames that the daemon itself sends.
     forwarder: Forwarder,

@@ -14,7 +14,8 @@ impl Daemon {
     pub(super) fn commit(&mut self) -> Result<(), DaemonError> {
         self.publish();
         let Some(store) = &self.store else { return Ok(()) };
-        let mut attachments: Vec<SavedAttachment> = self.waiting.values().cloned().collect();
+        let mut attachments: Vec<SavedAttachment> =
+            self.waiting.values().map(|it| it.saved.clone()).collect();
         attachments.extend(
             self.attachments
                 .iter()

@@ -49,7 +49,7 @@ pub struct SavedAttachment {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A file operation failed.
-    #[error("cannot {step} \"{path}\": {source}")]
+    #[error("cannot {step} \"{path}\": {source}; {hint}")]
     Io {
         /// What was tried.
         step: &'static str,
@@ -57,6 +57,8 @@ pub enum StoreError {
         path: PathBuf,
         /// What the system said.
         source: io::Error,
+        /// What to do.
+        hint: &'static str,
     },
     /// Another daemon uses it.
     #[error(
@@ -83,6 +85,16 @@ pub enum StoreError {
         /// Its version.
         found: u32,
     },
+}
+
+impl StoreError {
+    /// The errno of the refusal.
+    pub fn errno(&self) -> i32 {
+        match self {
+            StoreError::Io { source, .. } if is_full(source) => libc::ENOSPC,
+            _ => libc::EIO,
+        }
+    }
 }
 
 impl Store {
@@ -162,11 +174,24 @@ impl Store {
 }
 
 fn failed(step: &'static str, path: &Path, source: io::Error) -> StoreError {
+    let hint = match source.kind() {
+        io::ErrorKind::PermissionDenied => "let netkitd's user read and write there",
+        _ if is_full(&source) => "make room there; the next change that is saved saves this one too",
+        _ => "see whether --state-dir names the right directory",
+    };
     StoreError::Io {
         step,
         path: path.to_owned(),
         source,
+        hint,
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }
 
 #[cfg(test)]

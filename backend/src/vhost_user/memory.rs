@@ -77,8 +77,8 @@ impl Session {
         for index in 0..self.vrings.len() {
             self.restart(index, host);
         }
-        // The specification leaves the payload open; QEMU expects none.
-        Ok((self.protocol & Protocol::LOG_SHMFD.bits() != 0).then(Vec::new))
+        // The specification leaves the payload open: QEMU skips it, rust-vmm's front end waits for the log's description.
+        Ok((self.protocol & Protocol::LOG_SHMFD.bits() != 0).then(|| message.payload.clone()))
     }
 
     pub(super) fn active_log(&self) -> Option<Arc<DirtyLog>> {

@@ -135,6 +135,14 @@ impl Message {
         Ok((request, flags & NEED_REPLY != 0, len as usize))
     }
 
+    /// Whether an acknowledgement would be taken for the answer that was asked for: such a request cannot be refused.
+    pub fn has_own_answer(&self) -> bool {
+        matches!(
+            self.request,
+            FrontendReq::GET_VRING_BASE | FrontendReq::GET_CONFIG | FrontendReq::SET_LOG_BASE
+        )
+    }
+
     /// The octets of a reply to this message. DPDK's front end insists on these very flags.
     pub fn reply(&self, payload: &[u8]) -> Vec<u8> {
         frame(self.request as u32, VERSION | REPLY, payload)

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
 use devices::guest::{NetFeatures, Notifier, check_eventfd};
-use devices::ring::SplitRing;
+use devices::ring::{RingError, SplitRing};
 use vhost::vhost_user::message::FrontendReq as Request;
 
 use super::message::{Message, Violation};
@@ -86,6 +86,28 @@ impl Session {
         Ok(())
     }
 
+    // The used index in the guest's memory is the better base for a start, see `SplitRing::start`; this one is for those
+    // who ask where a ring stands that has not started since.
+    pub(super) fn set_vring_base(&mut self, message: &Message) -> Result<(), Violation> {
+        let (ring, base) = self.ring_of_state(message)?;
+        self.port.queues()[ring].lock().base = base as u16;
+        Ok(())
+    }
+
+    // U9. What was used before the descriptor came was notified to nobody, and the driver may wait for exactly that:
+    // QEMU starts its rings first.
+    pub(super) fn set_vring_call(&mut self, message: &mut Message) -> Result<(), Violation> {
+        let (ring, call) = self.ring_notifier(message)?;
+        let mut queue = self.port.queues()[ring].lock();
+        queue.call = call;
+        if queue.ring.is_some()
+            && let Some(call) = &queue.call
+        {
+            call.notify();
+        }
+        Ok(())
+    }
+
     /// Starts a ring if everything it needs is known. // U4
     pub(super) fn start(&mut self, index: usize, host: &mut dyn Host) -> Result<(), Violation> {
         let features = NetFeatures(self.features.unwrap_or(0));
@@ -121,14 +143,17 @@ impl Session {
         }
     }
 
-    /// Starts a running ring anew, after something under it has changed. A ring that cannot go on is broken, which its
-    /// front end learns on its error descriptor.
+    /// Starts a running ring anew, after something under it has changed. A ring that cannot go on is broken until its
+    /// memory is back, which its front end learns on its error descriptor.
     pub(super) fn restart(&mut self, index: usize, host: &mut dyn Host) {
         let mut queue = self.port.queues()[index].lock();
         if self.memory.regions().is_empty() {
-            queue.ring = None;
+            queue.stop();
         }
-        let is_broken = queue.broken.is_some();
+        // QEMU tells a region that has changed in two steps: without it, and with it again.
+        let is_broken = queue
+            .broken
+            .is_some_and(|error| !matches!(error, RingError::BadAddress(_)));
         drop(queue);
         if !is_broken && let Err(violation) = self.start(index, host) {
             tracing::warn!("a ring stops as the memory under it has changed: {violation}");
@@ -138,14 +163,15 @@ impl Session {
     /// Stops a ring and says where it stood.
     pub(super) fn stop(&mut self, index: usize, host: &mut dyn Host) -> u16 {
         let mut queue = self.port.queues()[index].lock();
-        let base = queue.ring.take().map_or(0, |ring| ring.next_avail());
+        queue.stop();
         queue.polled = false;
+        let base = queue.base;
         drop(queue);
         host.wake(index);
         base
     }
 
-    pub(super) fn set_kick(&mut self, index: usize, kick: Kick, host: &mut dyn Host) {
+    pub(super) fn set_kick(&mut self, index: usize, mut kick: Kick, host: &mut dyn Host) {
         if let Kick::Eventfd(old) = &self.vrings[index].kick {
             host.unwatch(index, old.as_fd());
         }
@@ -153,6 +179,7 @@ impl Session {
             && let Err(error) = host.watch(index, new.as_fd())
         {
             tracing::warn!("ring {index}: cannot wait for kicks, polling instead: {error}");
+            kick = Kick::Polled;
         }
         self.vrings[index].kick = kick;
     }

@@ -127,7 +127,9 @@ impl Session {
             Ok(Some(payload)) => Ok(Some(message.reply(&payload))),
             Ok(None) if self.acknowledges(&message) => Ok(Some(message.reply(&0u64.to_ne_bytes()))),
             Ok(None) => Ok(None),
-            Err(violation) if violation.is_answerable() && self.acknowledges(&message) => {
+            Err(violation)
+                if violation.is_answerable() && !message.has_own_answer() && self.acknowledges(&message) =>
+            {
                 tracing::warn!("vhost-user request refused: {violation}");
                 Ok(Some(message.reply(&1u64.to_ne_bytes())))
             }
@@ -142,6 +144,7 @@ impl Session {
             self.set_kick(index, Kick::Unset, host);
             let mut queue = self.port.queues()[index].lock();
             queue.enabled = false;
+            queue.base = 0;
             queue.broken = None;
             queue.call = None;
             queue.err = None;
@@ -177,16 +180,10 @@ impl Session {
             Request::SET_LOG_FD => drop(message.one_fd()?),
             Request::SET_VRING_NUM => self.set_vring_num(message)?,
             Request::SET_VRING_ADDR => self.set_vring_addr(message, host)?,
-            Request::SET_VRING_BASE => {
-                // The used index in the guest's memory is the better base, see `SplitRing::start`.
-                self.ring_of_state(message)?;
-            }
+            Request::SET_VRING_BASE => self.set_vring_base(message)?,
             Request::GET_VRING_BASE => return self.get_vring_base(message, host),
             Request::SET_VRING_KICK => self.set_vring_kick(message, host)?,
-            Request::SET_VRING_CALL => {
-                let (ring, call) = self.ring_notifier(message)?;
-                self.port.queues()[ring].lock().call = call;
-            }
+            Request::SET_VRING_CALL => self.set_vring_call(message)?,
             Request::SET_VRING_ERR => {
                 let (ring, err) = self.ring_notifier(message)?;
                 self.port.queues()[ring].lock().err = err;
@@ -257,6 +254,7 @@ impl Session {
             self.vrings[index] = Vring::default();
             let mut queue = self.port.queues()[index].lock();
             queue.enabled = false;
+            queue.base = 0;
             queue.broken = None;
         }
         self.features = None;

@@ -88,18 +88,11 @@ impl Endpoint {
 
     /// Takes over a listening socket that was inherited as a descriptor.
     pub fn inherited(fd: RawFd) -> io::Result<Endpoint> {
-        let mut listening: libc::c_int = 0;
-        let mut len = size_of::<libc::c_int>() as libc::socklen_t;
-        let option = (&raw mut listening).cast();
-        // SAFETY: option and len describe `listening`.
-        let status = unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN, option, &mut len) };
-        if status != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        if listening == 0 {
+        let is_unix = socket_option(fd, libc::SO_DOMAIN)? == libc::AF_UNIX;
+        if !is_unix || socket_option(fd, libc::SO_ACCEPTCONN)? == 0 {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                "the descriptor is not a listening socket",
+                "the descriptor is not a listening unix socket",
             ));
         }
         // SAFETY: the descriptor is a socket, and it was given to us to own.
@@ -140,7 +133,7 @@ pub fn listen(path: &Path) -> Result<UnixListener, SocketError> {
         Ok(metadata) if !metadata.file_type().is_socket() => {
             return Err(SocketError::NotASocket(path.to_owned()));
         }
-        Ok(_) if connect_now(path).is_ok() => return Err(SocketError::InUse(path.to_owned())),
+        Ok(_) if !is_abandoned(path) => return Err(SocketError::InUse(path.to_owned())),
         // Nobody listens, so nobody loses a connection.
         Ok(_) => {
             std::fs::remove_file(path).map_err(|source| failed("remove the stale socket", path, source))?
@@ -152,6 +145,24 @@ pub fn listen(path: &Path) -> Result<UnixListener, SocketError> {
         .set_nonblocking(true)
         .map_err(|source| failed("listen on", path, source))?;
     Ok(listener)
+}
+
+/// An integer option of a socket.
+fn socket_option(fd: RawFd, option: libc::c_int) -> io::Result<libc::c_int> {
+    let mut value: libc::c_int = 0;
+    let mut len = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: pointer and length describe `value`.
+    let status = unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, option, (&raw mut value).cast(), &mut len) };
+    if status == 0 {
+        Ok(value)
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Whether nobody listens on a socket. A listener whose backlog is full does not answer either, but is there.
+fn is_abandoned(path: &Path) -> bool {
+    connect_now(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 fn check(path: &Path) -> Result<(), SocketError> {
