@@ -1,4 +1,11 @@
 //! The guest-level tests of netkitd and what they stand on.
 
+pub mod driver;
+pub mod host;
+pub mod http;
+pub mod needs;
 pub mod netkitd;
+mod not_run;
 pub mod rig;
+
+pub use not_run::not_run;

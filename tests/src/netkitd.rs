@@ -1,7 +1,7 @@
 //! A running netkitd, and nkctl against it.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -14,8 +14,16 @@ use crate::rig::Process;
 pub struct Netkitd {
     dir: TempDir,
     process: Option<Process>,
+    script: String,
     arguments: Vec<String>,
 }
+
+/// For [`Netkitd::under`]: the daemon runs as the user `nobody`, to whom the directory and a copy of the program belong.
+pub const AS_NOBODY: &str = "chown 65534:65534 . && chmod 711 . && cp \"$1\" netkitd && shift && \
+    exec setpriv --reuid=65534 --regid=65534 --clear-groups --pdeathsig=KILL ./netkitd \"$@\"";
+
+/// How long a program may take to end that has nothing more to do.
+const PROMPTLY: Duration = Duration::from_secs(5);
 
 impl Netkitd {
     /// Starts a daemon with no devices.
@@ -25,6 +33,15 @@ impl Netkitd {
 
     /// Starts a daemon with further arguments.
     pub fn with(arguments: &[&str]) -> Netkitd {
+        Netkitd::made("exec \"$@\"", arguments)
+    }
+
+    /// Starts a daemon from a shell script, which gets the command as its arguments and runs in the daemon's directory.
+    pub fn under(script: &str) -> Netkitd {
+        Netkitd::made(script, &[])
+    }
+
+    fn made(script: &str, arguments: &[&str]) -> Netkitd {
         let dir = tempfile::Builder::new()
             .prefix("netkitd-")
             .tempdir()
@@ -33,6 +50,7 @@ impl Netkitd {
         let mut daemon = Netkitd {
             dir,
             process: None,
+            script: script.to_owned(),
             arguments,
         };
         daemon.run();
@@ -46,8 +64,11 @@ impl Netkitd {
             .append(true)
             .open(self.path("log"))
             .expect("the log");
-        let mut command = Command::new(program("netkitd"));
+        let mut command = Command::new("sh");
         command
+            .current_dir(self.dir.path())
+            .args(["-c", &self.script, "sh"])
+            .arg(program("netkitd"))
             .arg("--api")
             .arg(self.api())
             .arg("--state-dir")
@@ -71,6 +92,13 @@ impl Netkitd {
         if let Some(process) = self.process.take() {
             process.kill().expect("netkitd can be killed");
         }
+    }
+
+    /// Ends the daemon with SIGTERM, which must not take long.
+    pub fn terminate(&mut self) -> ExitStatus {
+        let process = self.process.take().expect("netkitd runs");
+        process.signal(libc::SIGTERM).expect("netkitd runs");
+        ends(&process)
     }
 
     /// The daemon's process.
@@ -116,6 +144,15 @@ impl Netkitd {
         text
     }
 
+    /// Runs nkctl, which must fail with this exit code, print nothing and say why; gives what it said.
+    pub fn fails(&self, code: i32, words: &str) -> String {
+        let output = self.nkctl(words);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "nkctl {words}: {text}");
+        assert!(output.stdout.is_empty() && !text.is_empty(), "nkctl {words}");
+        text
+    }
+
     /// How often a device's frames were dropped for a reason.
     pub fn drops(&self, device: &str, reason: &str) -> u64 {
         let drops = self.client().drops(Some(device)).expect("drops");
@@ -144,6 +181,40 @@ impl Netkitd {
         let ticks = |index: usize| fields[index].parse::<f64>().expect("a number of ticks");
         (ticks(11) + ticks(12)) / 100.0
     }
+}
+
+/// How a process ends that must not run for much longer.
+pub fn ends(process: &Process) -> ExitStatus {
+    let deadline = Instant::now() + PROMPTLY;
+    loop {
+        if let Some(status) = process.status().expect("its status") {
+            return status;
+        }
+        assert!(Instant::now() < deadline, "it still runs after {PROMPTLY:?}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Runs netkitd with arguments with which it ends at once: its exit code, standard output and standard error.
+pub fn run_to_end(arguments: &[&str]) -> (i32, String, String) {
+    let child = Command::new(program("netkitd"))
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = child.expect("netkitd starts");
+    let deadline = Instant::now() + PROMPTLY;
+    while child.try_wait().expect("its status").is_none() {
+        if Instant::now() > deadline {
+            child.kill().expect("netkitd can be killed");
+            panic!("netkitd {arguments:?} still runs after {PROMPTLY:?}");
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let output = child.wait_with_output().expect("what it printed");
+    let text = |octets| String::from_utf8(octets).expect("netkitd prints text");
+    let code = output.status.code().expect("netkitd was not killed");
+    (code, text(output.stdout), text(output.stderr))
 }
 
 /// A program of this workspace, built beside the one that runs.

@@ -236,7 +236,8 @@ const FIRST_NIC_SLOT: usize = 0x8;
 const FIRST_PORT_SLOT: usize = 0x1c;
 
 /// Shortens the boot: no delays for hardware, no defences against oneself.
-const KERNEL_ARGS: &str = "quiet nokaslr mitigations=off random.trust_cpu=on no_timer_check net.ifnames=0";
+pub(super) const KERNEL_ARGS: &str =
+    "quiet nokaslr mitigations=off random.trust_cpu=on no_timer_check net.ifnames=0";
 
 /// The QEMU that is used: `NETKIT_QEMU`, or the one in the path.
 pub(super) fn qemu_program() -> PathBuf {

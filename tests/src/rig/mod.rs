@@ -12,6 +12,7 @@
 //! ```
 
 mod agent;
+pub mod cloud_hypervisor;
 mod config;
 mod error;
 mod guest;

@@ -3,7 +3,7 @@
 use super::agent::Agent;
 use super::config::Place;
 use super::guest::{READY, last_lines};
-use super::{Accel, Error, Guest, GuestConfig, Output, Result, Shell, outer, time};
+use super::{Accel, Error, Guest, GuestConfig, Output, Result, Shell, cloud_hypervisor, outer, time};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -25,24 +25,39 @@ impl<'a> Nested<'a> {
     /// Of `config`, kernel and added files are not used: the nested guest boots the image that the outer one has.
     pub fn start(outer: &'a Guest, line: usize, mut config: GuestConfig) -> Result<Nested<'a>> {
         config.accel = Accel::Kvm;
-        let place = Place {
-            directory: format!("/run/nested{line}").into(),
-            kernel: outer::KERNEL.into(),
-            initramfs: outer::INITRAMFS.into(),
-            agent_chardev: format!("serial,id=agent,path=/dev/hvc{line}"),
-        };
-        let (directory, messages) = (place.directory.display(), place.messages());
-        let arguments: Vec<String> = config.arguments(&place).iter().map(|word| quote(word)).collect();
-        outer.check(&format!("mkdir -p {directory}"))?;
-        outer.spawn(&format!(
-            "exec {} {} >{} 2>&1",
-            outer::QEMU,
-            arguments.join(" "),
-            messages.display()
-        ))?;
+        let place = place(line);
+        let words: Vec<String> = config.arguments(&place).iter().map(|word| quote(word)).collect();
+        let messages = place.messages();
+        let command = format!("{} {} >{} 2>&1", outer::QEMU, words.join(" "), messages.display());
+        Nested::launch(outer, line, config.name, place, &command)
+    }
+
+    /// The same with cloud-hypervisor, which the outer guest must have got with `cloud_hypervisor::files`.
+    ///
+    /// `vm_args` are its arguments for memory and cards, as `nkctl vm args` prints them.
+    pub fn start_cloud_hypervisor(
+        outer: &'a Guest,
+        line: usize,
+        name: &str,
+        vm_args: &str,
+    ) -> Result<Nested<'a>> {
+        let place = place(line);
+        let command = cloud_hypervisor::command(&place, line, vm_args);
+        Nested::launch(outer, line, name.into(), place, &command)
+    }
+
+    fn launch(
+        outer: &'a Guest,
+        line: usize,
+        name: String,
+        place: Place,
+        command: &str,
+    ) -> Result<Nested<'a>> {
+        outer.check(&format!("mkdir -p {}", place.directory.display()))?;
+        outer.spawn(&format!("exec {command}"))?;
         Ok(Nested {
             outer,
-            name: config.name,
+            name,
             place,
             line,
             agent: Mutex::new(None),
@@ -68,6 +83,12 @@ impl<'a> Nested<'a> {
     pub fn console(&self) -> Result<String> {
         self.outer
             .check(&format!("cat {}", self.place.console().display()))
+    }
+
+    /// The VMM's own messages so far.
+    pub fn messages(&self) -> Result<String> {
+        self.outer
+            .check(&format!("cat {}", self.place.messages().display()))
     }
 
     fn wait_for_boot(&self, deadline: Instant) -> Result<()> {
@@ -105,6 +126,21 @@ impl Shell for Nested<'_> {
         };
         agent.as_mut().ok_or_else(no_agent)?.run(command, limit)
     }
+}
+
+/// The files of the nested guest on `line`, as paths in the outer guest.
+fn place(line: usize) -> Place {
+    Place {
+        directory: format!("/run/nested{line}").into(),
+        kernel: outer::KERNEL.into(),
+        initramfs: outer::INITRAMFS.into(),
+        agent_chardev: format!("serial,id=agent,path={}", agent_line(line)),
+    }
+}
+
+/// The outer guest's end of the line to the nested guest's agent.
+pub(super) fn agent_line(line: usize) -> String {
+    format!("/dev/hvc{line}")
 }
 
 /// The word as `sh` takes it literally.

@@ -1,0 +1,218 @@
+//! A real TCP/IP stack (smoltcp) as the guest behind a driver, using the offloads that the driver negotiated.
+
+use std::num::{NonZeroU16, NonZeroUsize};
+use std::time::{Duration, Instant};
+
+use smoltcp::iface::{Config, Interface, PollResult, SocketHandle, SocketSet};
+use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, PacketMeta, RxToken, TxToken};
+use smoltcp::socket::AnySocket;
+use smoltcp::time::Instant as StackInstant;
+use smoltcp::wire::{EthernetAddress, IpCidr};
+
+use super::device::NetDriver;
+use super::feature;
+use super::packet::{ETHERNET, complete, leave_checksum, leave_segmentation};
+
+/// How long a conversation may last, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How long to wait for the device when the stack has no deadline.
+const NAP: Duration = Duration::from_millis(100);
+
+/// A guest with a network stack.
+pub struct Stack {
+    /// Its driver.
+    pub driver: NetDriver,
+    interface: Interface,
+    sockets: SocketSet<'static>,
+    begun: Instant,
+}
+
+impl std::fmt::Debug for Stack {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stack")
+            .field("address", &self.interface.hardware_addr())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Stack {
+    /// A guest with these addresses.
+    pub fn new(mut driver: NetDriver, mac: [u8; 6], addresses: &[IpCidr]) -> Stack {
+        let mut config = Config::new(EthernetAddress(mac).into());
+        config.random_seed = u64::from(mac[5]);
+        let mut interface = Interface::new(config, &mut Phy(&mut driver), StackInstant::ZERO);
+        interface.update_ip_addrs(|all| {
+            for address in addresses {
+                all.push(*address).expect("room for an address");
+            }
+        });
+        Stack {
+            driver,
+            interface,
+            sockets: SocketSet::new(Vec::new()),
+            begun: Instant::now(),
+        }
+    }
+
+    /// Opens a socket.
+    pub fn add<T: AnySocket<'static>>(&mut self, socket: T) -> SocketHandle {
+        self.sockets.add(socket)
+    }
+
+    /// A socket.
+    pub fn socket<T: AnySocket<'static>>(&mut self, handle: SocketHandle) -> &mut T {
+        self.sockets.get_mut(handle)
+    }
+
+    /// A socket, and the context that a connection is opened in.
+    pub fn socket_and_context<T: AnySocket<'static>>(
+        &mut self,
+        handle: SocketHandle,
+    ) -> (&mut T, &mut smoltcp::iface::Context) {
+        (self.sockets.get_mut(handle), self.interface.context())
+    }
+
+    /// Receives and sends what there is; false if there was nothing.
+    pub fn poll(&mut self) -> bool {
+        let now = self.now();
+        let result = self
+            .interface
+            .poll(now, &mut Phy(&mut self.driver), &mut self.sockets);
+        result == PollResult::SocketStateChanged
+    }
+
+    /// When the stack wants to be polled again although nothing comes.
+    fn patience(&mut self) -> Duration {
+        let now = self.now();
+        let delay = self.interface.poll_delay(now, &self.sockets);
+        delay.map_or(NAP, |delay| Duration::from_micros(delay.total_micros()).min(NAP))
+    }
+
+    fn now(&self) -> StackInstant {
+        StackInstant::from_micros(self.begun.elapsed().as_micros() as i64)
+    }
+}
+
+/// Lets two guests talk until `done`.
+///
+/// # Panics
+/// If they do not come to an end.
+pub fn talk(a: &mut Stack, b: &mut Stack, mut done: impl FnMut(&mut Stack, &mut Stack) -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !done(a, b) {
+        assert!(Instant::now() < end, "the guests do not come to an end");
+        if a.poll() | b.poll() {
+            continue;
+        }
+        // The one answers what the other sends, so either may be waited for; the pauses stay short.
+        let nap = a.patience().min(b.patience()).min(Duration::from_millis(1));
+        a.driver.wait(nap);
+    }
+}
+
+/// Lets one guest talk to somebody outside of this thread until `done`.
+///
+/// # Panics
+/// If they do not come to an end.
+pub fn serve(stack: &mut Stack, mut done: impl FnMut(&mut Stack) -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !done(stack) {
+        assert!(Instant::now() < end, "the guest does not come to an end");
+        if !stack.poll() {
+            let nap = stack.patience();
+            stack.driver.wait(nap);
+        }
+    }
+}
+
+/// A driver as the stack sees it.
+struct Phy<'a>(&'a mut NetDriver);
+
+struct Receive(Vec<u8>);
+
+struct Transmit<'a> {
+    driver: &'a mut NetDriver,
+    gso_size: Option<NonZeroU16>,
+}
+
+impl Device for Phy<'_> {
+    type RxToken<'a>
+        = Receive
+    where
+        Self: 'a;
+    type TxToken<'a>
+        = Transmit<'a>
+    where
+        Self: 'a;
+
+    fn receive(&mut self, now: StackInstant) -> Option<(Receive, Transmit<'_>)> {
+        if !self.0.has_room() {
+            return None;
+        }
+        let mut received = self.0.poll()?;
+        // The stack verifies the checksum whoever computed it: here, that the device left a right beginning of it.
+        complete(&received.header, &mut received.frame);
+        Some((Receive(received.frame), self.transmit(now)?))
+    }
+
+    fn transmit(&mut self, _: StackInstant) -> Option<Transmit<'_>> {
+        self.0.has_room().then_some(Transmit {
+            driver: self.0,
+            gso_size: None,
+        })
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        let mut capabilities = DeviceCapabilities::default();
+        capabilities.medium = Medium::Ethernet;
+        capabilities.max_transmission_unit = self.0.setup().mtu + ETHERNET;
+        if self.0.has(feature::CSUM) {
+            capabilities.checksum.tcp = Checksum::Rx;
+            capabilities.checksum.udp = Checksum::Rx;
+        }
+        // smoltcp 0.14 throws large IPv6 segments away itself.
+        if self.0.has(feature::HOST_TSO4) {
+            capabilities.segmentation.tcpv4 = NonZeroUsize::new(ETHERNET + usize::from(u16::MAX));
+        }
+        capabilities
+    }
+}
+
+impl RxToken for Receive {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
+        f(&self.0)
+    }
+}
+
+impl TxToken for Transmit<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
+        let mut frame = vec![0; len];
+        let result = f(&mut frame);
+        let header = match self.gso_size {
+            Some(size) => leave_segmentation(&mut frame, size.get()),
+            None if self.driver.has(feature::CSUM) => leave_checksum(&mut frame),
+            None => Default::default(),
+        };
+        let pair = queue_of(&frame) % self.driver.setup().pairs;
+        assert!(
+            self.driver.try_send(pair, &header, &frame),
+            "room was there when the token was given"
+        );
+        result
+    }
+
+    fn set_meta(&mut self, meta: PacketMeta) {
+        self.gso_size = meta.segmentation_offload_size;
+    }
+}
+
+/// Spreads flows over queues: by the lowest bits of the ports, or what stands in their place.
+fn queue_of(frame: &[u8]) -> usize {
+    let transport = match frame.get(12..14) {
+        Some([0x08, 0x00]) => ETHERNET + 20,
+        Some([0x86, 0xdd]) => ETHERNET + 40,
+        _ => return 0,
+    };
+    let octet = |at: usize| usize::from(frame.get(at).copied().unwrap_or(0));
+    octet(transport + 1) + octet(transport + 3)
+}
