@@ -716,35 +716,36 @@ impl Rendezvous {
 /// Has both sides write something and then look for what the other one wrote, at the same moment and over and over. If
 /// neither saw the other, each would wait for it for good.
 ///
-/// Of each side there is what it does before the moment, and what it does then, which says whether it saw something.
+/// What is done at that moment says whether it saw something.
 fn one_side_sees_the_other(
     event_idx: bool,
-    device: (
-        impl Fn(&mut SplitRing) + Send,
-        impl Fn(&mut SplitRing) -> bool + Send,
-    ),
-    other: (impl Fn(&mut Driver), impl Fn(&mut Driver) -> bool),
+    prepare_device: impl Fn(&mut SplitRing) + Sync,
+    device: impl Fn(&mut SplitRing) -> bool + Sync,
+    prepare_driver: impl Fn(&mut Driver),
+    driver: impl Fn(&mut Driver) -> bool,
 ) {
     const ROUNDS: u32 = 100_000;
-    let mut driver = ring_of(8);
-    driver.describe(0, readable_descriptor());
-    let mut ring = driver.start(event_idx);
+    let mut ours = ring_of(8);
+    ours.describe(0, readable_descriptor());
+    let mut ring = ours.start(event_idx);
     let (rendezvous, device_saw) = (Rendezvous::default(), AtomicBool::new(false));
     std::thread::scope(|scope| {
         scope.spawn(|| {
             for round in 0..ROUNDS {
-                device.0(&mut ring);
+                prepare_device(&mut ring);
                 rendezvous.meet(0, 2 * round + 1);
                 // So that neither side is always the first.
-                (0..round % 100).for_each(|turn| drop(std::hint::black_box(turn)));
-                device_saw.store(device.1(&mut ring), Ordering::SeqCst);
+                for turn in 0..round % 100 {
+                    std::hint::black_box(turn);
+                }
+                device_saw.store(device(&mut ring), Ordering::SeqCst);
                 rendezvous.meet(0, 2 * round + 2);
             }
         });
         for round in 0..ROUNDS {
-            other.0(&mut driver);
+            prepare_driver(&mut ours);
             rendezvous.meet(1, 2 * round + 1);
-            let driver_saw = other.1(&mut driver);
+            let driver_saw = driver(&mut ours);
             rendezvous.meet(1, 2 * round + 2);
             assert!(driver_saw || device_saw.load(Ordering::SeqCst), "round {round}");
         }
@@ -771,7 +772,7 @@ fn a_chain_is_seen_or_its_kick_is_asked_for() {
         ring.suppress_kicks();
     };
     for event_idx in [false, true] {
-        let offer = |driver: &mut Driver| {
+        let offer = move |driver: &mut Driver| {
             let index = driver.next_avail;
             driver.offer(0);
             if event_idx {
@@ -781,7 +782,7 @@ fn a_chain_is_seen_or_its_kick_is_asked_for() {
             }
         };
         within(Duration::from_secs(60), move || {
-            one_side_sees_the_other(event_idx, (forget, SplitRing::request_kicks), (|_| {}, offer));
+            one_side_sees_the_other(event_idx, forget, SplitRing::request_kicks, |_| {}, offer);
         });
     }
 }
@@ -803,8 +804,10 @@ fn a_used_chain_is_seen_or_its_notification_is_sent() {
         within(Duration::from_secs(60), move || {
             one_side_sees_the_other(
                 event_idx,
-                (|ring| ring.complete(0, 0), SplitRing::publish),
-                (hush, wish),
+                |ring| ring.complete(0, 0),
+                SplitRing::publish,
+                hush,
+                wish,
             );
         });
     }

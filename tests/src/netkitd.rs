@@ -12,8 +12,9 @@ use crate::rig::Process;
 /// A daemon in a directory of its own, killed when dropped.
 #[derive(Debug)]
 pub struct Netkitd {
-    dir: TempDir,
+    // Dropped first: a daemon that still runs would write into the directory that is being removed.
     process: Option<Process>,
+    dir: TempDir,
     script: String,
     arguments: Vec<String>,
 }

@@ -127,6 +127,8 @@ fn answer(front_end: &FrontEnd) -> Option<u64> {
 /// Sends a request on a fresh connection. Who asks for an answer gets `expected`; who does not is hung up on.
 fn rejects(end: &End, expected: Option<u64>, request: u32, payload: &[u8], fds: &[RawFd]) {
     let what = || format!("request {request} with {payload:?} and {} descriptors", fds.len());
+    // Where an answer is owed anyway, a refusal would be taken for it.
+    let expected = expected.filter(|_| ![request::SET_LOG_BASE, request::GET_VRING_BASE].contains(&request));
     let asks = acknowledged(end);
     asks.send(request, VERSION | NEED_REPLY, payload, fds)
         .expect("the message leaves");
@@ -568,6 +570,7 @@ fn replies_that_are_never_read() {
 fn a_call_descriptor_that_is_full() {
     attack(|_, pair| {
         let (mut a, b) = pair.connect(&Setup::default()).expect("two sessions");
+        let _ = b.queues[0].call.read();
         b.queues[0].call.write(u64::MAX - 1).expect("a full counter");
         b.queues[0].ring.arm(&b.memory);
         for _ in 0..100 {
@@ -579,11 +582,11 @@ fn a_call_descriptor_that_is_full() {
 }
 
 #[test]
-#[ignore = "fails: the front end shares the open file and can clear O_NONBLOCK, and then a worker waits in write"]
 fn a_call_descriptor_that_is_full_and_would_block() {
     attack(|_, pair| {
         let (mut a, b) = pair.connect(&Setup::default()).expect("two sessions");
         let call = &b.queues[0].call;
+        let _ = call.read();
         call.write(u64::MAX - 1).expect("a full counter");
         // The flag belongs to the open file, which the front end shares.
         // SAFETY: plain fcntl call on a descriptor that is open.

@@ -57,10 +57,8 @@ fn a_call_descriptor_that_is_made_to_block_holds_its_worker_up_for_a_moment() {
         assert_eq!(b.poll().expect("the frame").frame, frame);
         // A descriptor that is given anew is notified again.
         // SAFETY: as above.
-        assert_eq!(
-            unsafe { libc::fcntl(call_of(&b), libc::F_SETFL, libc::O_NONBLOCK) },
-            0
-        );
+        let status = unsafe { libc::fcntl(call_of(&b), libc::F_SETFL, libc::O_NONBLOCK) };
+        assert_eq!(status, 0);
         b.queues[0].call.read().expect("the full counter");
         b.front_end
             .set_vring_call(0, Some(call_of(&b)))
@@ -142,7 +140,7 @@ fn memory_that_cannot_be_guarded_is_refused() {
         assert!(taken <= GUARDS, "{taken} mappings, and {GUARDS} guards");
     }
     // Whoever is let in nevertheless harms only itself.
-    if let Ok(mut a) = victim.a.connect(Setup::default()) {
+    if let Ok(a) = victim.a.connect(Setup::default()) {
         for region in 0..a.memory.regions().len() {
             a.memory.file(region).set_len(0).expect("a truncated file");
         }

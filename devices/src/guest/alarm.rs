@@ -100,18 +100,20 @@ extern "C" fn handle(_: libc::c_int) {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::io::Write;
-    use std::os::fd::AsFd;
+    use std::os::fd::{FromRawFd, IntoRawFd};
     use std::time::{Duration, Instant};
 
     use vmm_sys_util::eventfd::EventFd;
 
     use super::*;
 
-    fn full_counter() -> std::fs::File {
+    fn full_counter() -> File {
         let event = EventFd::new(0).unwrap();
         event.write(u64::MAX - 1).unwrap();
-        event.as_fd().try_clone_to_owned().unwrap().into()
+        // SAFETY: the descriptor has just been given up by its owner.
+        unsafe { File::from_raw_fd(event.into_raw_fd()) }
     }
 
     #[test]

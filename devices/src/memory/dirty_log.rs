@@ -9,6 +9,8 @@ use vm_memory::{FileOffset, MmapRegion};
 use super::sigbus;
 
 const PAGE: u64 = 4096;
+/// The longest log: enough for every address that a processor has.
+const MAX_OCTETS: u64 = 1 << 36;
 
 /// A bitmap shared with the front end: bit `page % 8` of octet `page / 8` (vhost-user: Migration).
 pub struct DirtyLog {
@@ -20,6 +22,9 @@ pub struct DirtyLog {
 /// A log cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DirtyLogError {
+    /// Longer than any log is.
+    #[error("a dirty log of {0} octets")]
+    TooLong(u64),
     /// The file is not mappable.
     #[error("cannot map the dirty log: {0}")]
     Map(#[from] vm_memory::mmap::MmapRegionError),
@@ -39,7 +44,10 @@ impl std::fmt::Debug for DirtyLog {
 impl DirtyLog {
     /// Maps `size` octets of `file` from `offset` on.
     pub fn map(file: File, offset: u64, size: u64) -> Result<DirtyLog, DirtyLogError> {
-        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        if size > MAX_OCTETS {
+            return Err(DirtyLogError::TooLong(size));
+        }
+        let size = size as usize;
         let region = MmapRegionBuilder::new(size)
             .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
             .with_mmap_flags(libc::MAP_SHARED | libc::MAP_NORESERVE)

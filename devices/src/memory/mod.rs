@@ -12,6 +12,8 @@ pub use dirty_log::{DirtyLog, DirtyLogError};
 
 /// The most regions a front end may share.
 pub const MAX_REGIONS: usize = 509;
+/// The most memory of one guest: a file may be longer than any memory, and the address space is everybody's.
+const MAX_OCTETS: u64 = 16 << 40;
 
 /// A front end's memory table. Immutable: a change of the table makes a new one.
 #[derive(Debug, Clone, Default)]
@@ -59,6 +61,9 @@ pub enum MemoryError {
     /// More than [`MAX_REGIONS`].
     #[error("more than {MAX_REGIONS} memory regions")]
     TooMany,
+    /// More than any guest has.
+    #[error("more than {} TiB of memory", MAX_OCTETS >> 40)]
+    TooLarge,
     /// The daemon maps more regions than it can guard against their loss.
     #[error(
         "cannot guard the memory region at guest address {0:#x}: all guests together have too many regions"
@@ -157,6 +162,10 @@ impl GuestMemory {
     pub fn new(mut regions: Vec<Region>) -> Result<GuestMemory, MemoryError> {
         if regions.len() > MAX_REGIONS {
             return Err(MemoryError::TooMany);
+        }
+        let sizes = regions.iter().map(|region| region.spec.size);
+        if sizes.fold(0, u64::saturating_add) > MAX_OCTETS {
+            return Err(MemoryError::TooLarge);
         }
         for address in [|spec: &RegionSpec| spec.user, |spec: &RegionSpec| spec.guest] {
             regions.sort_by_key(|region| address(&region.spec));
