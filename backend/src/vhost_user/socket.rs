@@ -35,6 +35,9 @@ pub enum SocketError {
     /// The path is not absolute.
     #[error("the socket path \"{0}\" is not absolute; the daemon's working directory may not be yours")]
     NotAbsolute(PathBuf),
+    /// The path has an octet that no path has.
+    #[error("the socket path {0:?} holds a zero octet")]
+    ZeroInPath(PathBuf),
     /// Somebody listens there.
     #[error("another program listens on \"{0}\"; choose another path, or end that program")]
     InUse(PathBuf),
@@ -60,7 +63,7 @@ impl SocketError {
     pub fn errno(&self) -> i32 {
         match self {
             SocketError::PathTooLong(_) => libc::ENAMETOOLONG,
-            SocketError::NotAbsolute(_) => libc::EINVAL,
+            SocketError::NotAbsolute(_) | SocketError::ZeroInPath(_) => libc::EINVAL,
             SocketError::InUse(_) => libc::EADDRINUSE,
             SocketError::NotASocket(_) => libc::EEXIST,
             SocketError::Io { source, .. } => source.raw_os_error().unwrap_or(libc::EIO),
@@ -172,6 +175,9 @@ fn check(path: &Path) -> Result<(), SocketError> {
     if !path.is_absolute() {
         return Err(SocketError::NotAbsolute(path.to_owned()));
     }
+    if path.as_os_str().as_encoded_bytes().contains(&0) {
+        return Err(SocketError::ZeroInPath(path.to_owned()));
+    }
     Ok(())
 }
 
@@ -207,6 +213,7 @@ fn connect_now(path: &Path) -> io::Result<UnixStream> {
 fn failed(step: &'static str, path: &Path, source: io::Error) -> SocketError {
     let hint = match source.kind() {
         io::ErrorKind::NotFound => "; create its directory first",
+        io::ErrorKind::NotADirectory => "; a part of the path is no directory",
         io::ErrorKind::PermissionDenied => "; netkitd's user may not write there",
         _ => "",
     };

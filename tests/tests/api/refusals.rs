@@ -18,7 +18,7 @@ fn bodies_that_cannot_be_read() {
     const DEVICE: (&str, &str) = ("PATCH", "/v1/devices/a");
     const NETKIT: (&str, &str) = ("PATCH", "/v1/devices/a/netkit");
     const ATTACHMENT: (&str, &str) = ("PUT", "/v1/devices/a/attachment");
-    let rows: [((&str, &str), &str, &[&str]); 34] = [
+    let rows: [((&str, &str), &str, &[&str]); 35] = [
         (DEVICES, "", &["JSON", "EOF"]),
         (DEVICES, "{", &["JSON", "EOF", "line 1"]),
         (DEVICES, "{\"mtu\": 1500,}", &["trailing comma"]),
@@ -93,6 +93,11 @@ fn bodies_that_cannot_be_read() {
             ATTACHMENT,
             "{\"kind\": \"vhost-user\", \"path\": \"a.sock\"}",
             &["\"a.sock\"", "not absolute"],
+        ),
+        (
+            ATTACHMENT,
+            "{\"kind\": \"vhost-user\", \"path\": \"/tmp/a\\u0000b\"}",
+            &["zero octet"],
         ),
     ];
     let daemon = daemon();
