@@ -725,10 +725,12 @@ fn one_side_sees_the_other(
     driver: impl Fn(&mut Driver) -> bool,
 ) {
     const ROUNDS: u32 = 100_000;
-    let mut ours = ring_of(8);
+    // So large that the index has a cache line without elements most of the time: it takes longer to be written then.
+    let mut ours = ring_of(256);
     ours.describe(0, readable_descriptor());
     let mut ring = ours.start(event_idx);
     let (rendezvous, device_saw) = (Rendezvous::default(), AtomicBool::new(false));
+    let mut lost = 0;
     std::thread::scope(|scope| {
         scope.spawn(|| {
             for round in 0..ROUNDS {
@@ -747,9 +749,10 @@ fn one_side_sees_the_other(
             rendezvous.meet(1, 2 * round + 1);
             let driver_saw = driver(&mut ours);
             rendezvous.meet(1, 2 * round + 2);
-            assert!(driver_saw || device_saw.load(Ordering::SeqCst), "round {round}");
+            lost += u32::from(!driver_saw && !device_saw.load(Ordering::SeqCst));
         }
     });
+    assert_eq!(lost, 0);
 }
 
 fn readable_descriptor() -> Descriptor {
@@ -795,12 +798,15 @@ fn a_used_chain_is_seen_or_its_notification_is_sent() {
         driver.set_avail_flags(1);
         driver.set_used_event(driver.next_used.wrapping_sub(1));
     };
-    let wish = |driver: &mut Driver| {
-        driver.set_used_event(driver.next_used);
-        driver.set_avail_flags(0);
-        driver.used_index() != driver.next_used
-    };
     for event_idx in [false, true] {
+        let wish = move |driver: &mut Driver| {
+            if event_idx {
+                driver.set_used_event(driver.next_used);
+            } else {
+                driver.set_avail_flags(0);
+            }
+            driver.used_index() != driver.next_used
+        };
         within(Duration::from_secs(60), move || {
             one_side_sees_the_other(
                 event_idx,

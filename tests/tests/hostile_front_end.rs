@@ -4,16 +4,15 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use netkit_tests::driver::device::{Queue, wait_readable};
+use netkit_tests::driver::device::wait_readable;
 use netkit_tests::driver::front_end::{config_payload, single_region};
 use netkit_tests::driver::memory::{BUFFERS, RINGS, SharedRegion, memory_file};
 use netkit_tests::driver::message::{NEED_REPLY, REPLY, VERSION, longs, protocol, request, words};
 use netkit_tests::driver::packet::ethernet;
 use netkit_tests::driver::ring::{DESC_INDIRECT, DESC_NEXT, DESC_WRITE, Descriptor, Part, write_descriptor};
-use netkit_tests::driver::{Bystanders, End, FrontEnd, NetDriver, Pair, Random, Setup, feature};
+use netkit_tests::driver::{Bystanders, End, FrontEnd, NetDriver, Pair, Setup, feature};
 use netkit_tests::netkitd::Netkitd;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
@@ -1041,104 +1040,4 @@ fn a_log_that_is_too_small() {
             }
         });
     }
-}
-
-/// Two drivers that write anything anywhere in their rings while the daemon reads them.
-#[test]
-fn rings_that_change_while_they_are_read() {
-    const LONG_ENOUGH: Duration = Duration::from_secs(2);
-    attack(|_, pair| {
-        let (a, b) = pair.connect(&Setup::default()).expect("two sessions");
-        let stop = AtomicBool::new(false);
-        let (mut used, mut broken) = (0, 0);
-        std::thread::scope(|scope| {
-            for (seed, driver) in [(1, &a), (2, &b)] {
-                let stop = &stop;
-                scope.spawn(move || {
-                    let mut random = Random::new(seed);
-                    while !stop.load(Ordering::Relaxed) {
-                        scribble(driver, &mut random);
-                    }
-                });
-            }
-            let (end, mut random) = (Instant::now() + LONG_ENOUGH, Random::new(3));
-            while Instant::now() < end {
-                for driver in [&a, &b] {
-                    used += take_turns(driver, &mut random);
-                    broken += set_up_what_is_broken(driver);
-                }
-            }
-            stop.store(true, Ordering::Relaxed);
-        });
-        assert!(
-            used > 100 && broken > 100,
-            "{used} chains used, {broken} rings broken"
-        );
-    });
-}
-
-/// Changes a descriptor and an entry of the available ring of each queue: mostly sense, sometimes nonsense.
-fn scribble(driver: &NetDriver, random: &mut Random) {
-    for (index, queue) in driver.queues.iter().enumerate() {
-        let drawn = random.next();
-        let sense = Descriptor {
-            address: driver.memory.regions()[BUFFERS].guest + drawn % 0x10_0000,
-            len: 12 + (drawn >> 20) as u32 % 2000,
-            flags: if index % 2 == 0 { DESC_WRITE } else { 0 },
-            next: (drawn >> 32) as u16 % queue.ring.size,
-        };
-        let nonsense = Descriptor {
-            address: random.next() >> (drawn >> 58),
-            len: random.next() as u32,
-            flags: (drawn >> 48) as u16 % 8,
-            next: (drawn >> 32) as u16,
-        };
-        let descriptor = if drawn % 64 == 0 { nonsense } else { sense };
-        let (at, entry) = (random.next() as u16, random.next() as u16);
-        queue
-            .ring
-            .set_descriptor(&driver.memory, at % queue.ring.size, descriptor);
-        let entry = if drawn % 128 == 1 {
-            entry
-        } else {
-            entry % queue.ring.size
-        };
-        let slot = queue.ring.available + 4 + 2 * u64::from(at % queue.ring.size);
-        driver.memory.store(slot, entry);
-    }
-}
-
-/// Makes some chains available in each ring, and counts those that the device has used.
-fn take_turns(driver: &NetDriver, random: &mut Random) -> u64 {
-    let before: Vec<u16> = driver
-        .queues
-        .iter()
-        .map(|queue| queue.ring.used_index(&driver.memory))
-        .collect();
-    for (queue, used) in driver.queues.iter().zip(&before) {
-        let more = random.next() as u16 % 64;
-        queue
-            .ring
-            .set_available_index(&driver.memory, used.wrapping_add(more));
-        queue.kick.write(1).expect("a kick");
-    }
-    std::thread::sleep(Duration::from_micros(200));
-    let used = |(queue, before): (&Queue, u16)| queue.ring.used_index(&driver.memory).wrapping_sub(before);
-    driver.queues.iter().zip(before).map(used).map(u64::from).sum()
-}
-
-/// Sets up the rings that the device has stopped, and counts them.
-fn set_up_what_is_broken(driver: &NetDriver) -> u64 {
-    let mut count = 0;
-    for (index, setup) in driver.ring_setups().iter().enumerate() {
-        if driver.queues[index].err.read().is_ok() {
-            driver.front_end.vring_base(index).expect("a base");
-            driver
-                .front_end
-                .set_vring_kick(index, setup.kick)
-                .expect("a new start");
-            count += 1;
-        }
-    }
-    count
 }
