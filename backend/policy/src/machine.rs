@@ -1,0 +1,434 @@
+//! One shard's place to run the programs of a map domain: its window, and what stands around a run.
+
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use crate::context::SkBuff;
+use crate::domain::Handles;
+use crate::fault::FaultKind;
+use crate::layout::{
+    CONTEXT, CONTEXT_LEN, HEADROOM, PACKET, PACKET_DATA, PACKET_LEN, STACK, STACK_LEN, STACK_TOP,
+};
+use crate::map::Map;
+use crate::memory::{Memory, View};
+use crate::packet::{Environment, Metadata, Octets};
+use crate::{Errno, Program};
+
+/// The words that compiled code uses, at fixed places.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Words {
+    /// The start of the window in the process.
+    pub base: *mut u8,
+    /// Instructions that may still be run; a run ends when it is negative.
+    pub fuel: i64,
+    /// Not 0: a helper stopped the program, or a function that it called back did.
+    pub stopped: u32,
+    /// Tail calls that may still be made.
+    pub tail_calls: u32,
+    /// r10 of the function that called a helper which calls back.
+    pub frame: u32,
+    /// The instruction that caused a fault, or that called the helper which did.
+    pub instruction: u32,
+    /// Where the native stack was when compiled code was entered last: where an abort returns to.
+    pub abort_stack: usize,
+    /// The native address of a faulting access; 0 for none.
+    pub fault_pc: usize,
+    /// The process address of a faulting access.
+    pub fault_address: usize,
+}
+
+/// A run was stopped; the machine knows why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stopped;
+
+/// Which engine runs the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Executor {
+    /// Native code.
+    Compiled,
+    /// The interpreter.
+    Interpreter,
+}
+
+/// The most tail calls in one run (linux/bpf.h: `MAX_TAIL_CALL_CNT`).
+pub const TAIL_CALLS_MAX: u32 = 33;
+
+/// A window, and the run that goes on in it.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Machine {
+    /// What compiled code uses; first, so that its address is the machine's.
+    pub words: Words,
+    view: View,
+    memory: Arc<Memory>,
+    handles: Arc<Handles>,
+    shard: usize,
+    /// The frame of this run.
+    pub packet: PacketState,
+    /// Which engine runs.
+    pub executor: Executor,
+    /// The program that runs: after a tail call not the one that was started.
+    pub program: *const Program,
+    /// Why the run was stopped.
+    pub fault: Option<FaultKind>,
+    /// The window address of the spin lock that the program holds.
+    pub lock: Option<u32>,
+    environment: Option<NonNull<dyn Environment>>,
+}
+
+// SAFETY: the pointers in a machine are set for the time of a run by the thread that runs, and are not used otherwise.
+unsafe impl Send for Machine {}
+
+/// The frame of a run.
+#[derive(Debug)]
+pub struct PacketState {
+    /// Window address of the linear part.
+    pub data: u32,
+    /// Window address behind it.
+    pub data_end: u32,
+    /// Octets behind the linear part.
+    pub fragments_len: u32,
+    /// What travels beside the octets. The program writes some of it in the context: see [`Machine::import_context`].
+    pub metadata: Metadata,
+    octets: Option<NonNull<dyn Octets>>,
+}
+
+/// What a run works on.
+#[expect(missing_debug_implementations, reason = "trait objects")]
+pub struct Packet<'a> {
+    /// What travels beside the octets.
+    pub metadata: Metadata,
+    /// The octets.
+    pub octets: &'a mut dyn Octets,
+    /// What surrounds the run.
+    pub environment: &'a mut dyn Environment,
+}
+
+impl Machine {
+    /// A machine on the window of a shard.
+    pub fn new(memory: Arc<Memory>, handles: Arc<Handles>, shard: usize) -> Machine {
+        let view = memory.view(shard);
+        Machine {
+            words: Words {
+                base: view.at(0),
+                fuel: 0,
+                stopped: 0,
+                tail_calls: 0,
+                frame: STACK_TOP,
+                instruction: 0,
+                abort_stack: 0,
+                fault_pc: 0,
+                fault_address: 0,
+            },
+            view,
+            memory,
+            handles,
+            shard,
+            packet: PacketState {
+                data: PACKET_DATA,
+                data_end: PACKET_DATA,
+                fragments_len: 0,
+                metadata: Metadata::default(),
+                octets: None,
+            },
+            executor: Executor::Interpreter,
+            program: std::ptr::null(),
+            fault: None,
+            lock: None,
+            environment: None,
+        }
+    }
+
+    /// The number of the shard, which programs see as their processor.
+    pub fn shard(&self) -> usize {
+        self.shard
+    }
+
+    /// How many shards there are, which programs see as the number of processors.
+    pub fn shards(&self) -> usize {
+        self.memory.shards()
+    }
+
+    /// How this machine sees map memory.
+    #[inline(always)]
+    pub fn view(&self) -> View {
+        self.view
+    }
+
+    /// The program that runs.
+    ///
+    /// # Panics
+    /// If none does.
+    pub fn program(&self) -> &Program {
+        assert!(!self.program.is_null(), "only during a run");
+        // SAFETY: set for the time of the run from a reference that outlives it (`Program::run_on`, tail calls).
+        unsafe { &*self.program }
+    }
+
+    /// A map by the handle that the program gave.
+    ///
+    /// # Safety
+    /// Only during a run, and the result only until it ends.
+    #[inline]
+    pub unsafe fn map<'a>(&self, handle: u64) -> Option<&'a Map> {
+        // SAFETY: the caller guarantees it.
+        unsafe { self.handles.get(handle) }
+    }
+
+    /// Stops the run when the helper that calls this has returned.
+    #[cold]
+    pub fn stop(&mut self, kind: FaultKind) -> Stopped {
+        self.words.stopped = 1;
+        if self.fault.is_none() {
+            self.fault = Some(kind);
+        }
+        Stopped
+    }
+
+    /// Where `len` octets at a window address lie, if the program may access all of them. The upper 32 bits of the
+    /// address do not count, as in loads and stores. The pointer may be used until the helper returns; other shards
+    /// may access the same octets, so never make a reference of it.
+    #[inline]
+    pub fn slice(&self, address: u64, len: u32, write: bool) -> Option<*mut u8> {
+        let address = address as u32;
+        let within = |start: u32, region: u32| {
+            let offset = address.wrapping_sub(start);
+            offset < region && len <= region - offset
+        };
+        (within(STACK, STACK_LEN)
+            || within(PACKET, PACKET_LEN)
+            || self.memory.allows(address, len, write)
+            || within(CONTEXT, CONTEXT_LEN))
+        .then(|| self.view.at(address))
+    }
+
+    /// As [`Machine::slice`] for an argument of a helper: stops the program if it may not access the octets. No octets
+    /// may be anywhere.
+    #[inline]
+    pub fn argument(
+        &mut self,
+        helper: u32,
+        argument: u8,
+        address: u64,
+        len: u64,
+        write: bool,
+    ) -> Result<*mut u8, Stopped> {
+        if len == 0 {
+            return Ok(self.view.at(PACKET));
+        }
+        let found = u32::try_from(len)
+            .ok()
+            .and_then(|len| self.slice(address, len, write));
+        found.ok_or_else(|| {
+            self.stop(FaultKind::Argument {
+                helper,
+                argument,
+                value: address,
+                len,
+            })
+        })
+    }
+
+    /// The surroundings of the run.
+    pub fn environment(&mut self) -> &mut dyn Environment {
+        match &mut self.environment {
+            // SAFETY: set for the time of the run from a reference that outlives it (`begin`); the machine is
+            // borrowed for as long as the result.
+            Some(environment) => unsafe { environment.as_mut() },
+            None => unreachable!("only during a run"),
+        }
+    }
+
+    /// Puts a frame and its context into the window.
+    pub(crate) fn begin(&mut self, packet: &mut Packet<'_>) {
+        let linear = packet.octets.linear();
+        let len = linear.len().min((PACKET_LEN - HEADROOM) as usize);
+        // SAFETY: the packet region is mapped and only this thread uses this window; `len` octets fit in it.
+        unsafe { std::ptr::copy_nonoverlapping(linear.as_ptr(), self.view.at(PACKET_DATA), len) };
+        self.packet.data = PACKET_DATA;
+        self.packet.data_end = PACKET_DATA + len as u32;
+        self.packet.fragments_len = packet.octets.fragments_len() as u32;
+        self.packet.metadata = packet.metadata;
+        // SAFETY: the lifetime is cut off; `end` forgets the pointers before the borrows end.
+        unsafe {
+            self.packet.octets = Some(erase_octets(packet.octets));
+            self.environment = Some(erase_environment(packet.environment));
+        }
+        self.words.stopped = 0;
+        self.words.tail_calls = TAIL_CALLS_MAX;
+        self.words.fault_pc = 0;
+        self.fault = None;
+        self.lock = None;
+        self.export_context();
+    }
+
+    /// Takes the frame, and what the program may write in its context, back out of the window.
+    pub(crate) fn end(&mut self, packet: &mut Packet<'_>) {
+        self.import_context();
+        self.packet.octets = None;
+        self.environment = None;
+        packet.metadata = self.packet.metadata;
+        let linear = self.linear();
+        // SAFETY: the linear part lies in the packet region of this window, which no other thread uses.
+        let linear = unsafe { std::slice::from_raw_parts(linear, self.linear_len() as usize) };
+        packet.octets.set_linear(linear);
+    }
+
+    /// Where the linear part lies.
+    pub fn linear(&self) -> *mut u8 {
+        self.view.at(self.packet.data)
+    }
+
+    /// Octets of the linear part.
+    pub fn linear_len(&self) -> u32 {
+        self.packet.data_end - self.packet.data
+    }
+
+    /// Octets of the frame.
+    pub fn packet_len(&self) -> u32 {
+        self.linear_len() + self.packet.fragments_len
+    }
+
+    /// Copies octets of the frame, linear or not. Fails with EFAULT if it is shorter.
+    pub fn read_packet(&self, offset: u32, to: &mut [u8]) -> Result<(), Errno> {
+        let end = u64::from(offset) + to.len() as u64;
+        if end > u64::from(self.packet_len()) {
+            return Err(Errno::EFAULT);
+        }
+        let linear_len = self.linear_len();
+        let from_linear = (linear_len.saturating_sub(offset) as usize).min(to.len());
+        let (front, back) = to.split_at_mut(from_linear);
+        // SAFETY: the octets lie in the linear part; `to` is not in a window, or is checked memory of the caller.
+        unsafe {
+            std::ptr::copy(
+                self.view.at(self.packet.data.wrapping_add(offset)),
+                front.as_mut_ptr(),
+                from_linear,
+            )
+        };
+        if !back.is_empty() {
+            let offset = offset.saturating_sub(linear_len) as usize;
+            self.octets().read_fragments(offset, back);
+        }
+        Ok(())
+    }
+
+    /// Moves octets of the fragments into the linear part until that has `len` octets (`pskb_may_pull`). Fails with
+    /// ENOMEM if the frame is shorter, as the kernel does, or if the window has no room.
+    pub fn pull(&mut self, len: u32) -> Result<(), Errno> {
+        let have = self.linear_len();
+        if len <= have {
+            return Ok(());
+        }
+        if len > self.packet_len() || len > PACKET_LEN - (self.packet.data - PACKET) {
+            return Err(Errno::ENOMEM);
+        }
+        let more = len - have;
+        // SAFETY: the room behind the linear part is mapped, as just checked, and only this thread uses it.
+        let room =
+            unsafe { std::slice::from_raw_parts_mut(self.view.at(self.packet.data_end), more as usize) };
+        self.octets_mut().take_fragments(room);
+        self.packet.data_end += more;
+        self.packet.fragments_len -= more;
+        self.export_context();
+        Ok(())
+    }
+
+    /// The frame's fragments.
+    pub fn octets(&self) -> &dyn Octets {
+        match &self.packet.octets {
+            // SAFETY: set for the time of the run from a reference that outlives it (`begin`).
+            Some(octets) => unsafe { octets.as_ref() },
+            None => unreachable!("only during a run"),
+        }
+    }
+
+    /// The frame's fragments, to be changed.
+    pub fn octets_mut<'m>(&mut self) -> &'m mut dyn Octets {
+        match &mut self.packet.octets {
+            // SAFETY: as in `octets`; callers use the result at once and hold no other (the module's own rule).
+            Some(octets) => unsafe { octets.as_mut() },
+            None => unreachable!("only during a run"),
+        }
+    }
+
+    /// Writes the context, all of it, from what the machine knows. Call it after the frame or its metadata changed;
+    /// what the program wrote is taken in first by those who change metadata.
+    pub fn export_context(&mut self) {
+        let metadata = &self.packet.metadata;
+        let len = self.packet_len();
+        let (gso_size, gso_segs, wire_len) = match &metadata.offload.gso {
+            None => (0, 0, len),
+            Some(gso) => {
+                let payload = len.saturating_sub(u32::from(gso.header_len));
+                let segments = u32::from(gso.segments).max(payload.div_ceil(u32::from(gso.size).max(1)));
+                let headers = segments.saturating_sub(1) * u32::from(gso.header_len);
+                (u32::from(gso.size), segments, len + headers)
+            }
+        };
+        let context = SkBuff {
+            len,
+            pkt_type: metadata.packet_type,
+            mark: metadata.mark,
+            queue_mapping: u32::from(metadata.queue_mapping),
+            protocol: u32::from(metadata.protocol.to_be()),
+            vlan_present: u32::from(metadata.vlan.is_some()),
+            vlan_tci: metadata.vlan.map_or(0, |tag| u32::from(tag.tci)),
+            vlan_proto: metadata.vlan.map_or(0, |tag| u32::from(tag.protocol.to_be())),
+            priority: metadata.priority,
+            ingress_ifindex: metadata.ingress_ifindex,
+            ifindex: metadata.ifindex,
+            tc_index: u32::from(metadata.tc_index),
+            cb: metadata.cb,
+            hash: metadata.hash,
+            tc_classid: metadata.tc_classid,
+            data: self.packet.data,
+            data_end: self.packet.data_end,
+            napi_id: 0,
+            socket: [0; 13],
+            data_meta: self.packet.data,
+            flow_keys: 0,
+            tstamp: metadata.tstamp,
+            wire_len,
+            gso_segs,
+            sk: 0,
+            gso_size,
+            tstamp_type: metadata.tstamp_type,
+            padding: [0; 3],
+            hwtstamp: 0,
+        };
+        // SAFETY: the context page is mapped, aligned, and only this thread uses it.
+        unsafe { self.view.at(CONTEXT).cast::<SkBuff>().write(context) };
+    }
+
+    /// Takes in the fields that a tc program may write (filter.c: `tc_cls_act_is_valid_access`).
+    pub fn import_context(&mut self) {
+        // SAFETY: the context page is mapped, aligned, and only this thread uses it; any octets are a context.
+        let context = unsafe { &*self.view.at(CONTEXT).cast::<SkBuff>() };
+        let metadata = &mut self.packet.metadata;
+        metadata.mark = context.mark;
+        metadata.queue_mapping = context.queue_mapping as u16;
+        metadata.priority = context.priority;
+        metadata.tc_index = context.tc_index as u16;
+        metadata.cb = context.cb;
+        metadata.tc_classid = context.tc_classid;
+        metadata.tstamp = context.tstamp;
+    }
+}
+
+unsafe fn erase_octets(octets: &mut dyn Octets) -> NonNull<dyn Octets> {
+    // SAFETY: the caller forgets the pointer before the borrow ends.
+    unsafe {
+        std::mem::transmute::<NonNull<dyn Octets + '_>, NonNull<dyn Octets + 'static>>(NonNull::from(octets))
+    }
+}
+
+unsafe fn erase_environment(environment: &mut dyn Environment) -> NonNull<dyn Environment> {
+    // SAFETY: the caller forgets the pointer before the borrow ends.
+    unsafe {
+        std::mem::transmute::<NonNull<dyn Environment + '_>, NonNull<dyn Environment + 'static>>(
+            NonNull::from(environment),
+        )
+    }
+}
