@@ -40,8 +40,10 @@ reasons! {
     PolicyBlackhole = "policy_blackhole", "No program is attached and the policy is blackhole.";
     ProgramDrop = "program_drop", "A program returned DROP.";
     UnknownVerdict = "unknown_verdict", "A program returned a code that netkit does not know.";
+    ProgramFault = "program_fault", "A program did what it must not do and was stopped, or is in quarantine because it did so too often.";
     RedirectFailed = "redirect_failed", "A program asked for a redirect to a device that is missing, down or in another domain, or of a kind that cannot be.";
     RedirectLoop = "redirect_loop", "Programs redirected the frame more often than the recursion limit allows.";
+    NeighbourUnknown = "neighbour_unknown", "A program sent the frame to a next hop for which there is no route or no neighbour.";
     ReceiverRingFull = "receiver_ring_full", "The receiver has no buffers for the frame.";
     NoReceiver = "no_receiver", "Nothing is attached behind the receiving device.";
     ReceiverNotReady = "receiver_not_ready", "What is attached behind the receiving device has not started its queues.";

@@ -10,6 +10,8 @@ pub enum Errno {
     EPERM = 1,
     /// No such file or directory.
     ENOENT = 2,
+    /// Cannot allocate memory.
+    ENOMEM = 12,
     /// Permission denied.
     EACCES = 13,
     /// Device or resource busy.
@@ -32,6 +34,8 @@ pub enum Errno {
     EOPNOTSUPP = 95,
     /// Cannot assign requested address.
     EADDRNOTAVAIL = 99,
+    /// Network is down.
+    ENETDOWN = 100,
     /// Stale file handle.
     ESTALE = 116,
 }
@@ -42,6 +46,7 @@ impl Errno {
         match self {
             Errno::EPERM => "EPERM",
             Errno::ENOENT => "ENOENT",
+            Errno::ENOMEM => "ENOMEM",
             Errno::EACCES => "EACCES",
             Errno::EBUSY => "EBUSY",
             Errno::EEXIST => "EEXIST",
@@ -53,6 +58,7 @@ impl Errno {
             Errno::ENOLINK => "ENOLINK",
             Errno::EOPNOTSUPP => "EOPNOTSUPP",
             Errno::EADDRNOTAVAIL => "EADDRNOTAVAIL",
+            Errno::ENETDOWN => "ENETDOWN",
             Errno::ESTALE => "ESTALE",
         }
     }
@@ -78,6 +84,7 @@ mod tests {
         for (errno, number, name) in [
             (Errno::EPERM, 1, "EPERM"),
             (Errno::ENOENT, 2, "ENOENT"),
+            (Errno::ENOMEM, 12, "ENOMEM"),
             (Errno::EACCES, 13, "EACCES"),
             (Errno::EBUSY, 16, "EBUSY"),
             (Errno::EEXIST, 17, "EEXIST"),
@@ -89,6 +96,7 @@ mod tests {
             (Errno::ENOLINK, 67, "ENOLINK"),
             (Errno::EOPNOTSUPP, 95, "EOPNOTSUPP"),
             (Errno::EADDRNOTAVAIL, 99, "EADDRNOTAVAIL"),
+            (Errno::ENETDOWN, 100, "ENETDOWN"),
             (Errno::ESTALE, 116, "ESTALE"),
         ] {
             assert_eq!((errno.number(), errno.to_string().as_str()), (number, name));

@@ -6,7 +6,7 @@
 //!
 //! ```
 //! use devices::packet::Frame;
-//! use netkit::{CreateRequest, Mode, Model, Outcome, xmit};
+//! use netkit::{Clones, CreateRequest, Mode, Model, Outcome, xmit};
 //!
 //! let mut model = Model::new(1, 42);
 //! let pair = model.create(&CreateRequest { mode: Some(Mode::L2), ..Default::default() })?;
@@ -17,7 +17,7 @@
 //! let view = model.view();
 //! let sender = view.slot(guest).expect("just created");
 //! let mut frame = Frame::from_octets(&[0xff; 60]);
-//! match xmit(&view, sender, &mut frame, 0) {
+//! match xmit(&view, sender, &mut frame, &mut Clones::default(), 0) {
 //!     Outcome::Deliver(delivery) => view.delivered(&delivery, 0),
 //!     Outcome::Dropped(reason) => panic!("{}", reason.describe()),
 //! }
@@ -28,6 +28,7 @@
 mod attach;
 mod attributes;
 mod change;
+mod clones;
 mod counters;
 mod create;
 mod device;
@@ -47,12 +48,14 @@ mod name;
 mod program;
 mod random;
 mod request;
+pub mod routing;
 mod saved;
 mod view;
 mod xmit;
 
 pub use attach::Target;
 pub use attributes::{AttachType, Mode, Pairing, Policy, Scrub, UnknownWord};
+pub use clones::Clones;
 pub use counters::Statistics;
 pub use device::{Device, MTU_MAX, MTU_MIN, RX_QUEUES_MAX, TX_QUEUES_MAX};
 pub use domain::Domain;
@@ -66,8 +69,9 @@ pub use list_error::ListError;
 pub use model::{Created, DEVICES_MAX, Model};
 pub use mprog::{AttachOptions, Listed, PROGRAMS_MAX, ProgramListing, Relative};
 pub use name::NAME_MAX;
-pub use program::{Context, Program, ProgramKind, verdict};
+pub use program::{Context, Program, ProgramKind, Surroundings, verdict};
 pub use request::{ChangeRequest, CreateRequest, PeerRequest};
-pub use saved::{SavedDevice, SavedModel};
+pub use routing::{Neighbour, NextHop, Route, Routing};
+pub use saved::{SavedDevice, SavedEntry, SavedLink, SavedModel};
 pub use view::{Delivery, DeviceView, Slot, View};
-pub use xmit::{Outcome, xmit};
+pub use xmit::{Outcome, xmit, xmit_clone};

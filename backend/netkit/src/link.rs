@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::{AttachType, Error, Ifindex, LinkId, Program, ProgramId};
+use crate::{AttachType, Error, Ifindex, LinkId, Program, ProgramId, SavedLink};
 
 /// What is known of a link (`struct bpf_link_info`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +66,31 @@ impl Links {
         for link in self.by_id.values_mut().filter(|link| link.device == Some(device)) {
             link.device = None;
         }
+    }
+
+    pub fn last_id(&self) -> u32 {
+        self.last
+    }
+
+    pub fn save(&self) -> Vec<SavedLink> {
+        let save = |(id, link): (&LinkId, &Link)| SavedLink {
+            id: *id,
+            attach_type: link.attach_type,
+            device: link.device,
+            program: link.program.id(),
+        };
+        self.by_id.iter().map(save).collect()
+    }
+
+    /// A link as it was saved.
+    pub fn restore(&mut self, id: LinkId, link: Link) {
+        self.by_id.insert(id, link);
+        self.last = self.last.max(id.0);
+    }
+
+    /// Links that were removed before the save keep their ids to themselves.
+    pub fn restore_last_id(&mut self, last: u32) {
+        self.last = self.last.max(last);
     }
 
     pub fn info(&self, id: LinkId) -> Result<LinkInfo, Error> {

@@ -1,6 +1,7 @@
 //! The model: all devices and links, changed by one thread.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use devices::packet::MacAddress;
 
@@ -8,7 +9,7 @@ use crate::device::{validate_address, validate_mtu};
 use crate::link::Links;
 use crate::name;
 use crate::random::Random;
-use crate::{Device, Domain, DropReason, Error, Ifindex, Mode, Statistics};
+use crate::{Device, Domain, DropReason, Error, Ifindex, Mode, Routing, Statistics};
 
 /// Most devices in a daemon.
 pub const DEVICES_MAX: usize = 65535;
@@ -19,6 +20,8 @@ pub struct Model {
     pub(crate) devices: BTreeMap<Ifindex, Device>,
     pub(crate) names: HashMap<String, Ifindex>,
     pub(crate) links: Links,
+    /// Where programs send frames, by domain.
+    pub(crate) routing: BTreeMap<Domain, Arc<Routing>>,
     pub(crate) random: Random,
     pub(crate) shards: usize,
     /// The ifindex that was last handed out.
@@ -42,6 +45,7 @@ impl Model {
             devices: BTreeMap::new(),
             names: HashMap::new(),
             links: Links::default(),
+            routing: BTreeMap::new(),
             random: Random::new(seed),
             shards,
             last_ifindex: 0,
@@ -130,8 +134,21 @@ impl Model {
                 self.names.remove(&device.name);
             }
             self.links.release_all(*end);
+            for routing in self.routing.values_mut() {
+                Arc::make_mut(routing).remove_device(*end);
+            }
         }
         Ok(deleted)
+    }
+
+    /// The routes and neighbours of a domain.
+    pub fn routing(&self, domain: &Domain) -> Arc<Routing> {
+        self.routing.get(domain).cloned().unwrap_or_default()
+    }
+
+    /// Changes the routes and neighbours of a domain; views see it once they are made anew.
+    pub fn change_routing<T>(&mut self, domain: &Domain, change: impl FnOnce(&mut Routing) -> T) -> T {
+        change(Arc::make_mut(self.routing.entry(domain.clone()).or_default()))
     }
 
     /// A device's counters, summed over all threads.

@@ -108,6 +108,19 @@ impl ProgramList {
         }
     }
 
+    /// A list as it was saved.
+    pub fn restore(entries: Vec<Entry>, revision: u64) -> ProgramList {
+        ProgramList {
+            programs: entries.iter().map(|entry| entry.program.clone()).collect(),
+            entries,
+            revision,
+        }
+    }
+
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }

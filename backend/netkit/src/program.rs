@@ -1,10 +1,12 @@
 //! What the model knows of a program: an id, a kind, and a function from a frame to a verdict.
 
 use std::fmt::Debug;
+use std::ops::{Deref, DerefMut};
 
 use devices::packet::{Frame, PacketType};
 
-use crate::{DeviceView, Domain, Ifindex, ProgramId};
+use crate::clones::Clones;
+use crate::{DeviceView, Domain, DropReason, Errno, Ifindex, NextHop, ProgramId, Slot, View};
 
 /// The verdicts of netkit programs; every other code drops (`enum netkit_action`).
 pub mod verdict {
@@ -56,6 +58,8 @@ pub(crate) enum Redirect {
     Ingress(Ifindex),
     /// `bpf_redirect_peer`: netkit programs do not run at tc ingress, so it always fails.
     Peer,
+    /// `bpf_redirect_neigh(ifindex)`: with the Ethernet header of a next hop.
+    Neighbour(Ifindex, NextHop),
 }
 
 /// What a program sees of the frame and its surroundings (netkit.c: `netkit_run`).
@@ -63,23 +67,57 @@ pub(crate) enum Redirect {
 pub struct Context<'a> {
     /// The frame, with the metadata that programs may read and write.
     pub frame: &'a mut Frame,
-    receiver: &'a DeviceView,
-    shard: usize,
-    redirect: Option<Redirect>,
+    /// The devices around it, and what the program asks for.
+    pub surroundings: Surroundings<'a>,
 }
 
-impl<'a> Context<'a> {
+/// Where a program runs, and what it asks for there.
+#[derive(Debug)]
+pub struct Surroundings<'a> {
+    view: &'a View,
+    receiver: Slot,
+    shard: usize,
+    redirect: Option<Redirect>,
+    clones: &'a mut Clones,
+    refusal: Option<DropReason>,
+}
+
+impl<'a> Deref for Context<'a> {
+    type Target = Surroundings<'a>;
+
+    fn deref(&self) -> &Surroundings<'a> {
+        &self.surroundings
+    }
+}
+
+impl DerefMut for Context<'_> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.surroundings
+    }
+}
+
+impl Context<'_> {
+    /// `bpf_skb_change_type`: sticks, because netkit sets the type before programs run.
+    pub fn change_type(&mut self, packet_type: PacketType) {
+        self.frame.meta.packet_type = packet_type;
+    }
+}
+
+impl<'a> Surroundings<'a> {
     pub(crate) fn new(
-        frame: &'a mut Frame,
-        receiver: &'a DeviceView,
+        view: &'a View,
+        receiver: Slot,
         shard: usize,
         redirect: Option<Redirect>,
+        clones: &'a mut Clones,
     ) -> Self {
-        Context {
-            frame,
+        Surroundings {
+            view,
             receiver,
             shard,
             redirect,
+            clones,
+            refusal: None,
         }
     }
 
@@ -87,14 +125,36 @@ impl<'a> Context<'a> {
         self.redirect
     }
 
+    /// Why the frame cannot go on, whatever the verdict.
+    pub(crate) fn refusal(&self) -> Option<DropReason> {
+        self.refusal
+    }
+
+    /// The frame is to be dropped for this reason, whatever the program's verdict: the program was stopped before its
+    /// end, say, or left a frame that nobody can take.
+    pub fn refuse(&mut self, reason: DropReason) {
+        self.refusal = Some(reason);
+    }
+
+    /// All devices.
+    pub fn view(&self) -> &'a View {
+        self.view
+    }
+
     /// The device that would receive the frame: `skb->dev` while a netkit program runs.
     pub fn device(&self) -> &'a DeviceView {
-        self.receiver
+        self.view.device(self.receiver)
+    }
+
+    /// A device that programs can name here: one of the receiver's domain (`dev_get_by_index_rcu`).
+    pub fn device_by_ifindex(&self, ifindex: u32) -> Option<&'a DeviceView> {
+        let device = self.view.device(self.view.slot(Ifindex(ifindex))?);
+        (device.domain == self.device().domain).then_some(device)
     }
 
     /// `__sk_buff.ifindex`: the receiver's.
     pub fn ifindex(&self) -> Ifindex {
-        self.receiver.ifindex
+        self.device().ifindex
     }
 
     /// `__sk_buff.ingress_ifindex`: 0, because scrubbing clears it.
@@ -104,7 +164,7 @@ impl<'a> Context<'a> {
 
     /// The receiver's domain, in which redirects and lookups resolve.
     pub fn domain(&self) -> &'a Domain {
-        &self.receiver.domain
+        &self.device().domain
     }
 
     /// The number of the worker that runs the program, from 0.
@@ -133,8 +193,36 @@ impl<'a> Context<'a> {
         verdict::REDIRECT
     }
 
-    /// `bpf_skb_change_type`: sticks, because netkit sets the type before programs run.
-    pub fn change_type(&mut self, packet_type: PacketType) {
-        self.frame.meta.packet_type = packet_type;
+    /// `bpf_redirect_neigh`: remembers a target and a next hop for the verdict REDIRECT. Returns DROP for any flag.
+    pub fn redirect_neighbour(&mut self, ifindex: u32, next_hop: NextHop, flags: u64) -> i32 {
+        if flags != 0 {
+            return verdict::DROP;
+        }
+        self.redirect = Some(Redirect::Neighbour(Ifindex(ifindex), next_hop));
+        verdict::REDIRECT
+    }
+
+    /// `bpf_clone_redirect`: takes a copy of a frame, which `fill` makes, and which is sent before the frame itself goes
+    /// on.
+    ///
+    /// # Errors
+    /// EINVAL for other flags than `BPF_F_INGRESS` or no such device in this domain, ENETDOWN if the device is down,
+    /// ENOMEM if the frame was copied too often (filter.c: `bpf_clone_redirect`).
+    pub fn clone_redirect(
+        &mut self,
+        ifindex: u32,
+        flags: u64,
+        fill: impl FnOnce(&mut Frame),
+    ) -> Result<(), Errno> {
+        let redirect = match flags {
+            0 => Redirect::Egress(Ifindex(ifindex)),
+            BPF_F_INGRESS => Redirect::Ingress(Ifindex(ifindex)),
+            _ => return Err(Errno::EINVAL),
+        };
+        let device = self.device_by_ifindex(ifindex).ok_or(Errno::EINVAL)?;
+        if !device.up {
+            return Err(Errno::ENETDOWN);
+        }
+        self.clones.push(self.receiver, redirect, fill)
     }
 }

@@ -1,5 +1,6 @@
 //! The model as it is written to disk, and back.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use devices::packet::MacAddress;
@@ -7,18 +8,46 @@ use serde::{Deserialize, Serialize};
 
 use crate::counters::Counters;
 use crate::device::{validate_address, validate_mtu, validate_queues};
-use crate::mprog::ProgramList;
+use crate::link::Link;
+use crate::mprog::{Entry, ProgramList};
 use crate::{
-    DEVICES_MAX, Device, Domain, Error, Ifindex, Mode, Model, Pairing, Policy, Scrub, mac_text, name,
+    AttachType, DEVICES_MAX, Device, Domain, Error, Ifindex, LinkId, Mode, Model, Pairing, Policy, Program,
+    ProgramId, Routing, Scrub, mac_text, name,
 };
 
-/// All devices with all their settings, but without programs, links and counters.
+/// All devices with all their settings, program lists and links, but without counters.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedModel {
     /// The ifindex that was last handed out; 0 if none was.
     pub last_ifindex: u32,
     /// The devices by ifindex.
     pub devices: Vec<SavedDevice>,
+    /// The links by id.
+    #[serde(default)]
+    pub links: Vec<SavedLink>,
+    /// The link id that was last handed out; 0 if none was.
+    #[serde(default)]
+    pub last_link: u32,
+    /// The routes and neighbours, by domain.
+    #[serde(default)]
+    pub routing: BTreeMap<Domain, Routing>,
+}
+
+/// A link.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedLink {
+    pub id: LinkId,
+    pub attach_type: AttachType,
+    /// The device on whose list it is; None for a defunct link.
+    pub device: Option<Ifindex>,
+    pub program: ProgramId,
+}
+
+/// A program in a device's list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedEntry {
+    pub program: ProgramId,
+    pub link: Option<LinkId>,
 }
 
 /// A device's settings; the fields are those of [`Device`].
@@ -41,6 +70,10 @@ pub struct SavedDevice {
     pub tailroom: u16,
     pub num_rx_queues: u32,
     pub num_tx_queues: u32,
+    #[serde(default)]
+    pub programs: Vec<SavedEntry>,
+    #[serde(default)]
+    pub revision: u64,
 }
 
 impl Model {
@@ -49,7 +82,55 @@ impl Model {
         SavedModel {
             last_ifindex: self.last_ifindex,
             devices: self.devices.values().map(save).collect(),
+            links: self.links.save(),
+            last_link: self.links.last_id(),
+            routing: self
+                .routing
+                .iter()
+                .map(|(domain, routing)| (domain.clone(), Routing::clone(routing)))
+                .collect(),
         }
+    }
+
+    /// Puts programs back into the lists and links, as they were saved; `find` knows the programs.
+    pub fn restore_lists(
+        &mut self,
+        saved: &SavedModel,
+        find: impl Fn(ProgramId) -> Option<Arc<dyn Program>>,
+    ) -> Result<(), Error> {
+        let program =
+            |id: ProgramId| find(id).ok_or_else(|| Error::SavedState(format!("program {id} is not there")));
+        for link in &saved.links {
+            let link_of = Link {
+                program: program(link.program)?,
+                attach_type: link.attach_type,
+                device: link.device,
+            };
+            self.links.restore(link.id, link_of);
+        }
+        self.links.restore_last_id(saved.last_link);
+        for device in saved.devices.iter().filter(|device| device.revision > 0) {
+            let entry = |entry: &SavedEntry| {
+                let held = |link: &LinkId| {
+                    self.links
+                        .get(*link)
+                        .is_ok_and(|it| it.device == Some(device.ifindex))
+                };
+                if !entry.link.iter().all(held) {
+                    let name = &device.name;
+                    return Err(Error::SavedState(format!(
+                        "a link in the list of \"{name}\" is not there"
+                    )));
+                }
+                Ok(Entry {
+                    program: program(entry.program)?,
+                    link: entry.link,
+                })
+            };
+            let entries = device.programs.iter().map(entry).collect::<Result<Vec<_>, _>>()?;
+            self.device_mut(device.ifindex)?.list = ProgramList::restore(entries, device.revision);
+        }
+        Ok(())
     }
 
     /// The model as it was saved, with counters at 0. What was saved is checked as if a stranger had
@@ -68,6 +149,11 @@ impl Model {
         }
         let mut model = Model::new(shards, seed);
         model.last_ifindex = saved.last_ifindex;
+        model.routing = saved
+            .routing
+            .iter()
+            .map(|(domain, routing)| (domain.clone(), Arc::new(routing.clone().indexed())))
+            .collect();
         for device in &saved.devices {
             check_device(device).map_err(|error| Error::SavedState(error.to_string()))?;
             if model.devices.contains_key(&device.ifindex) || model.names.contains_key(&device.name) {
@@ -104,6 +190,15 @@ fn save(device: &Device) -> SavedDevice {
         tailroom: device.tailroom,
         num_rx_queues: device.num_rx_queues,
         num_tx_queues: device.num_tx_queues,
+        programs: device.list.entries().iter().map(saved_entry).collect(),
+        revision: device.list.revision(),
+    }
+}
+
+fn saved_entry(entry: &Entry) -> SavedEntry {
+    SavedEntry {
+        program: entry.program.id(),
+        link: entry.link,
     }
 }
 

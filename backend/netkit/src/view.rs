@@ -6,7 +6,7 @@ use std::sync::Arc;
 use devices::packet::MacAddress;
 
 use crate::counters::Counters;
-use crate::{Domain, DropReason, Ifindex, Mode, Model, Policy, Program, Scrub};
+use crate::{Domain, DropReason, Ifindex, Mode, Model, Policy, Program, Routing, Scrub};
 
 /// The devices as they were when the view was made. Counters are shared with the model and with all
 /// other views of it.
@@ -54,6 +54,8 @@ pub struct DeviceView {
     pub tailroom: u16,
     /// Its domain.
     pub domain: Domain,
+    /// The routes and neighbours of its domain.
+    pub routing: Arc<Routing>,
     /// The programs that run on what it transmits, in order.
     pub programs: Arc<[Arc<dyn Program>]>,
     pub(crate) counters: Arc<Counters>,
@@ -110,6 +112,7 @@ impl Model {
             headroom: device.headroom,
             tailroom: device.tailroom,
             domain: device.domain.clone(),
+            routing: self.routing.get(&device.domain).cloned().unwrap_or_default(),
             programs: device.list.programs(),
             counters: device.counters.clone(),
         });
@@ -120,6 +123,21 @@ impl Model {
 }
 
 impl View {
+    /// The same devices with other programs and with counters of their own, to try out what a frame would meet. Shard 0
+    /// is the only one that may transmit on it.
+    pub fn apart(&self, program: impl Fn(&Arc<dyn Program>) -> Arc<dyn Program>) -> View {
+        let device = |device: &DeviceView| DeviceView {
+            programs: device.programs.iter().map(&program).collect(),
+            counters: Arc::new(Counters::new(1)),
+            domain: device.domain.clone(),
+            routing: device.routing.clone(),
+            ..*device
+        };
+        View {
+            devices: self.devices.iter().map(device).collect(),
+        }
+    }
+
     /// Where a device is, if the view has it.
     pub fn slot(&self, ifindex: Ifindex) -> Option<Slot> {
         self.devices

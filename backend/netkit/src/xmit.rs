@@ -2,9 +2,11 @@
 
 use devices::packet::{Frame, MacAddress, PacketType};
 
-use crate::program::Redirect;
+use crate::program::{Redirect, Surroundings};
 use crate::view::{Delivery, Slot, View};
-use crate::{Context, DeviceView, DropReason, Ifindex, Policy, Scrub, verdict};
+use crate::{
+    Clones, Context, DeviceView, DropReason, Ifindex, Mode, NextHop, Policy, Scrub, routing, verdict,
+};
 
 /// Octets of an Ethernet header (`ETH_HLEN`).
 const ETH_HLEN: usize = 14;
@@ -43,11 +45,13 @@ enum Hop {
 /// Transmits a frame on a device: checks, scrubs, runs its programs and those of the devices that
 /// they redirect to. Takes no lock and allocates nothing.
 ///
+/// Copies that programs ask for are left in `clones`: send them with [`xmit_clone`] before the frame itself is delivered.
 /// `shard` is the calling thread's own number.
 ///
 /// # Panics
 /// If `shard` is not below the model's number of shards.
-pub fn xmit(view: &View, sender: Slot, frame: &mut Frame, shard: usize) -> Outcome {
+pub fn xmit(view: &View, sender: Slot, frame: &mut Frame, clones: &mut Clones, shard: usize) -> Outcome {
+    clones.clear();
     // The core, not the driver, keeps a device that is down from transmitting.
     if !view.device(sender).up {
         view.count_drop(sender, DropReason::SenderDown, shard);
@@ -56,11 +60,38 @@ pub fn xmit(view: &View, sender: Slot, frame: &mut Frame, shard: usize) -> Outco
     if frame.meta.protocol == 0 {
         frame.meta.protocol = eth_type(frame);
     }
-    let mut sender = sender;
+    transmit(view, sender, frame, clones, 1, shard)
+}
+
+/// Transmits the next copy that a program asked for, which is put into `frame`. None if there is no more.
+pub fn xmit_clone(view: &View, frame: &mut Frame, clones: &mut Clones, shard: usize) -> Option<Outcome> {
+    let (receiver, redirect, depth) = clones.take(frame)?;
+    Some(match do_redirect(view, receiver, frame, Some(redirect), depth) {
+        Ok(Hop::Egress(target)) => {
+            frame.meta.tstamp = 0;
+            transmit(view, target, frame, clones, depth + REDIRECT_DEPTH, shard)
+        }
+        Ok(Hop::Ingress(target)) => receive(view, receiver, target, frame),
+        Err(reason) => {
+            view.device(receiver).counters.count_silent_drop(reason, shard);
+            Outcome::Dropped(reason)
+        }
+    })
+}
+
+/// Follows a frame from a device that is up to where it is delivered or dropped.
+fn transmit(
+    view: &View,
+    mut sender: Slot,
+    frame: &mut Frame,
+    clones: &mut Clones,
+    mut depth: u32,
+    shard: usize,
+) -> Outcome {
     let mut redirect = None;
-    let mut depth = 1;
     loop {
-        let receiver = match netkit_xmit(view, sender, frame, &mut redirect, shard) {
+        clones.depth = depth;
+        let receiver = match netkit_xmit(view, sender, frame, &mut redirect, clones, shard) {
             Verdict::Pass { receiver, bytes } => {
                 return Outcome::Deliver(Delivery {
                     receiver,
@@ -79,22 +110,13 @@ pub fn xmit(view: &View, sender: Slot, frame: &mut Frame, shard: usize) -> Outco
                 receiver
             }
         };
-        match do_redirect(view, receiver, redirect.take(), depth) {
+        match do_redirect(view, receiver, frame, redirect.take(), depth) {
             Ok(Hop::Egress(target)) => {
                 depth += REDIRECT_DEPTH;
                 frame.meta.tstamp = 0;
                 sender = target;
             }
-            Ok(Hop::Ingress(receiver)) => {
-                forward(view.device(receiver), frame);
-                let bytes = frame.len() as u64;
-                return Outcome::Deliver(Delivery {
-                    receiver,
-                    sender,
-                    bytes,
-                    ingress: true,
-                });
-            }
+            Ok(Hop::Ingress(receiver)) => return receive(view, sender, receiver, frame),
             Err(reason) => {
                 view.device(sender).counters.count_silent_drop(reason, shard);
                 return Outcome::Dropped(reason);
@@ -103,12 +125,24 @@ pub fn xmit(view: &View, sender: Slot, frame: &mut Frame, shard: usize) -> Outco
     }
 }
 
+/// A redirect with `BPF_F_INGRESS`: the target receives the frame.
+fn receive(view: &View, sender: Slot, receiver: Slot, frame: &mut Frame) -> Outcome {
+    forward(view.device(receiver), frame);
+    Outcome::Deliver(Delivery {
+        receiver,
+        sender,
+        bytes: frame.len() as u64,
+        ingress: true,
+    })
+}
+
 /// One device's part: everything up to the switch over the verdict.
 fn netkit_xmit(
     view: &View,
     sender: Slot,
     frame: &mut Frame,
     redirect: &mut Option<Redirect>,
+    clones: &mut Clones,
     shard: usize,
 ) -> Verdict {
     let device = view.device(sender);
@@ -131,9 +165,13 @@ fn netkit_xmit(
             Policy::Blackhole => Verdict::Drop(DropReason::PolicyBlackhole),
         };
     }
-    let mut context = Context::new(frame, peer, shard, redirect.take());
+    let surroundings = Surroundings::new(view, receiver, shard, redirect.take(), clones);
+    let mut context = Context { frame, surroundings };
     let code = run(device, &mut context);
-    *redirect = context.into_redirect();
+    if let Some(reason) = context.refusal() {
+        return Verdict::Drop(reason);
+    }
+    *redirect = context.surroundings.into_redirect();
     match code {
         verdict::NEXT | verdict::PASS => Verdict::Pass { receiver, bytes },
         verdict::REDIRECT => Verdict::Redirect { receiver, bytes },
@@ -146,7 +184,7 @@ fn netkit_xmit(
 fn run(device: &DeviceView, context: &mut Context<'_>) -> i32 {
     for program in device.programs.iter() {
         let code = program.run(context);
-        if code != verdict::NEXT {
+        if code != verdict::NEXT || context.refusal().is_some() {
             return code;
         }
     }
@@ -171,6 +209,7 @@ fn prep_forward(device: &DeviceView, frame: &mut Frame) {
 fn do_redirect(
     view: &View,
     receiver: Slot,
+    frame: &mut Frame,
     redirect: Option<Redirect>,
     depth: u32,
 ) -> Result<Hop, DropReason> {
@@ -181,18 +220,48 @@ fn do_redirect(
             .filter(reachable)
             .ok_or(DropReason::RedirectFailed)
     };
+    let egress = |target| match depth > XMIT_RECURSION_LIMIT {
+        true => Err(DropReason::RedirectLoop),
+        false => Ok(Hop::Egress(target)),
+    };
     match redirect {
-        Some(Redirect::Egress(ifindex)) => {
+        Some(Redirect::Egress(ifindex)) => egress(target(ifindex)?),
+        Some(Redirect::Neighbour(ifindex, next_hop)) => {
             let target = target(ifindex)?;
-            if depth > XMIT_RECURSION_LIMIT {
-                Err(DropReason::RedirectLoop)
-            } else {
-                Ok(Hop::Egress(target))
-            }
+            to_neighbour(view.device(target), frame, next_hop).ok_or(DropReason::NeighbourUnknown)?;
+            egress(target)
         }
         Some(Redirect::Ingress(ifindex)) => Ok(Hop::Ingress(target(ifindex)?)),
         Some(Redirect::Peer) | None => Err(DropReason::RedirectFailed),
     }
+}
+
+/// Puts the Ethernet header of a next hop on a frame (filter.c: `__bpf_redirect_neigh`). None if there is no route or
+/// neighbour, or the frame is not an IP packet.
+fn to_neighbour(target: &DeviceView, frame: &mut Frame, next_hop: NextHop) -> Option<()> {
+    let address = match next_hop {
+        NextHop::Address(address) => address,
+        NextHop::FromFrame => {
+            let destination = routing::destination(frame)?;
+            let route = target.routing.route_on(destination, target.ifindex)?;
+            route.via.unwrap_or(destination)
+        }
+    };
+    let source = target.address;
+    let destination = match target.mode {
+        Mode::L2 => target.routing.neighbour(target.ifindex, address)?,
+        Mode::L3 => MacAddress::default(),
+    };
+    let protocol: u16 = if routing::destination(frame)?.is_ipv4() {
+        0x0800
+    } else {
+        0x86dd
+    };
+    let header = frame.head_mut().first_chunk_mut::<ETH_HLEN>()?;
+    header[..6].copy_from_slice(&destination.0);
+    header[6..12].copy_from_slice(&source.0);
+    header[12..].copy_from_slice(&protocol.to_be_bytes());
+    Some(())
 }
 
 /// Makes a frame look as if `target` had received it from a wire (netdevice.h: `____dev_forward_skb`;

@@ -205,7 +205,8 @@ proptest! {
             check_invariants(&model);
         }
         let saved = model.save();
-        let restored = Model::restore(&saved, 2, 7).unwrap();
+        let mut restored = Model::restore(&saved, 2, 7).unwrap();
+        restored.restore_lists(&saved, |id| Some(Tc::with_id(id))).unwrap();
         prop_assert_eq!(restored.save(), saved.clone());
         check_invariants(&restored);
         let text = serde_json::to_string(&saved).unwrap();

@@ -4,8 +4,11 @@ mod common;
 
 use common::traffic::*;
 use common::*;
-use devices::packet::{MacAddress, Metadata, PacketType};
-use netkit::{AttachType, DropReason, Ifindex, Mode, Statistics, Target, verdict};
+use devices::packet::{Frame, MacAddress, Metadata, PacketType};
+use netkit::{
+    AttachType, Clones, DropReason, Errno, Ifindex, Mode, Model, Neighbour, NextHop, Outcome, Route,
+    Statistics, Target, verdict, xmit, xmit_clone,
+};
 
 #[test]
 fn redirect_without_a_call() {
@@ -327,4 +330,104 @@ fn redirect_clears_the_time() {
         (receiver, seen.mark, seen.priority, seen.tstamp),
         (target_peer, 42, 3, 0)
     );
+}
+
+#[test]
+fn a_clone_is_sent_before_the_frame_and_is_a_frame_of_its_own() {
+    let mut pair = Pair::same_domain(Mode::L2);
+    let (target, target_peer) = pair.add_pair(Mode::L2);
+    let index = target.0;
+    let cloner = Tc::new(move |context| {
+        let copy = Frame::from_octets(&[context.frame.head(), &[0xaa; 4]].concat());
+        let fill = |clone: &mut Frame| clone.copy_from(&copy);
+        assert_eq!(context.clone_redirect(index, 2, fill), Err(Errno::EINVAL));
+        assert_eq!(context.clone_redirect(9999, 0, fill), Err(Errno::EINVAL));
+        context.clone_redirect(index, 0, fill).unwrap();
+        verdict::PASS
+    });
+    pair.attach(AttachType::Primary, &cloner, options()).unwrap();
+    let view = pair.model.view();
+    let mut frame = Frame::from_octets(&ethernet(MacAddress::BROADCAST, ETH_P_IP, 60));
+    let (mut clones, mut clone) = (Clones::default(), Frame::new());
+    let outcome = xmit(&view, slot(&view, pair.primary), &mut frame, &mut clones, 0);
+    let Some(Outcome::Deliver(copy)) = xmit_clone(&view, &mut clone, &mut clones, 0) else {
+        panic!("the copy is delivered");
+    };
+    assert_eq!(
+        (copy.receiver, clone.len()),
+        (slot(&view, target_peer), frame.len() + 4)
+    );
+    assert_eq!(xmit_clone(&view, &mut clone, &mut clones, 0), None);
+    assert!(matches!(outcome, Outcome::Deliver(it) if it.receiver == slot(&view, pair.peer)));
+}
+
+#[test]
+fn programs_that_copy_to_each_other_come_to_an_end() {
+    let mut pair = Pair::same_domain(Mode::L2);
+    let index = pair.primary.0;
+    let bomb = Tc::new(move |context| {
+        let copy = Frame::from_octets(context.frame.head());
+        for _ in 0..10 {
+            let _ = context.clone_redirect(index, 0, |clone| clone.copy_from(&copy));
+        }
+        verdict::DROP
+    });
+    pair.attach(AttachType::Primary, &bomb, options()).unwrap();
+    let view = pair.model.view();
+    let mut frame = Frame::from_octets(&ethernet(MacAddress::BROADCAST, ETH_P_IP, 60));
+    let (mut clones, mut clone) = (Clones::default(), Frame::new());
+    let _ = xmit(&view, slot(&view, pair.primary), &mut frame, &mut clones, 0);
+    let sent = std::iter::from_fn(|| xmit_clone(&view, &mut clone, &mut clones, 0)).count();
+    assert_eq!(sent, 64);
+}
+
+#[test]
+fn a_next_hop_gives_the_frame_its_ethernet_header() {
+    let mut pair = Pair::same_domain(Mode::L2);
+    let (target, target_peer) = pair.add_pair(Mode::L2);
+    let domain = pair.model.device(target).unwrap().domain.clone();
+    let lladdr = MacAddress([2, 0, 0, 0, 0, 9]);
+    let gateway = "10.0.0.1".parse().unwrap();
+    pair.model.change_routing(&domain, |routing| {
+        routing.set_route(Route {
+            destination: "10.0.0.0".parse().unwrap(),
+            length: 8,
+            via: Some(gateway),
+            device: target,
+            source: None,
+            mtu: None,
+        });
+    });
+    let index = target.0;
+    let program = Tc::new(move |context| context.redirect_neighbour(index, NextHop::FromFrame, 0));
+    pair.attach(AttachType::Primary, &program, options()).unwrap();
+    let mut packet = ethernet(MacAddress::BROADCAST, ETH_P_IP, 60);
+    packet[14] = 0x45;
+    packet[30..34].copy_from_slice(&[10, 1, 2, 3]);
+    let send = |model: &Model| {
+        let view = model.view();
+        let mut frame = Frame::from_octets(&packet);
+        let outcome = xmit(
+            &view,
+            slot(&view, pair.primary),
+            &mut frame,
+            &mut Clones::default(),
+            0,
+        );
+        (outcome, frame.destination(), frame.source())
+    };
+    let unknown = Outcome::Dropped(DropReason::NeighbourUnknown);
+    assert_eq!(send(&pair.model).0, unknown, "the gateway has no address yet");
+    pair.model.change_routing(&domain, |routing| {
+        routing.set_neighbour(Neighbour {
+            address: gateway,
+            device: target,
+            lladdr,
+        });
+    });
+    let (outcome, destination, source) = send(&pair.model);
+    let receiver = slot(&pair.model.view(), target_peer);
+    assert!(matches!(outcome, Outcome::Deliver(it) if it.receiver == receiver));
+    assert_eq!(destination, Some(lladdr));
+    assert_eq!(source, Some(pair.model.device(target).unwrap().address));
 }

@@ -5,15 +5,15 @@ mod common;
 use common::*;
 use devices::packet::MacAddress;
 use netkit::{
-    CreateRequest, Created, DEVICES_MAX, Errno, Ifindex, Mode, Model, Pairing, Policy, SavedDevice,
-    SavedModel, Scrub, Statistics,
+    AttachType, CreateRequest, Created, DEVICES_MAX, Errno, Ifindex, Mode, Model, Pairing, Policy,
+    SavedDevice, SavedModel, Scrub, Statistics, Target,
 };
 
 #[test]
 fn ifindexes_start_again_at_the_end() {
     let saved = SavedModel {
         last_ifindex: i32::MAX as u32 - 1,
-        devices: vec![],
+        ..SavedModel::default()
     };
     let mut model = Model::restore(&saved, 1, 1).unwrap();
     let created = model.create(&CreateRequest::default()).unwrap();
@@ -140,6 +140,7 @@ fn the_number_of_devices_is_limited() {
     let mut saved = SavedModel {
         last_ifindex: limit,
         devices: (1..limit).map(device).collect(),
+        ..SavedModel::default()
     };
     let mut model = Model::restore(&saved, 1, 1).unwrap();
     // There is room for one more, but not for two.
@@ -148,4 +149,42 @@ fn the_number_of_devices_is_limited() {
     assert_eq!(errno(model.create(&single)), Err(Errno::ENOSPC));
     saved.devices.extend([device(limit), device(limit + 1)]);
     assert_eq!(errno(Model::restore(&saved, 1, 1)).unwrap_err(), Errno::EINVAL);
+}
+
+#[test]
+fn lists_and_links_come_back_with_their_programs() {
+    let (mut model, primary, _) = created(&CreateRequest::default());
+    let (program, linked) = (Tc::code(0), Tc::code(0));
+    let list = |attach_type| Target::new(primary, attach_type);
+    model
+        .prog_attach(list(AttachType::Primary), &dynamic(&program), &options())
+        .unwrap();
+    let link = model
+        .link_create(list(AttachType::Primary), &dynamic(&linked), &first())
+        .unwrap();
+    let gone = model
+        .link_create(list(AttachType::Peer), &dynamic(&linked), &options())
+        .unwrap();
+    model.link_close(gone).unwrap();
+    let saved = model.save();
+
+    let mut restored = Model::restore(&saved, 1, 1).unwrap();
+    restored
+        .restore_lists(&saved, |id| Some(Tc::with_id(id)))
+        .unwrap();
+    for attach_type in [AttachType::Primary, AttachType::Peer] {
+        let listing = restored.prog_query(list(attach_type));
+        assert_eq!(listing, model.prog_query(list(attach_type)));
+    }
+    assert_eq!(restored.link_info(link).unwrap().program, linked.id());
+    let next = restored
+        .link_create(list(AttachType::Peer), &dynamic(&linked), &options())
+        .unwrap();
+    assert!(next > gone, "a link's id is never used twice");
+
+    let mut without = Model::restore(&saved, 1, 1).unwrap();
+    assert!(
+        without.restore_lists(&saved, |_| None).is_err(),
+        "a program that is not there"
+    );
 }

@@ -8,7 +8,7 @@ use std::thread;
 
 use common::*;
 use devices::packet::{Frame, MacAddress};
-use netkit::{AttachType, CreateRequest, Mode, Model, Outcome, View, verdict, xmit};
+use netkit::{AttachType, Clones, CreateRequest, Mode, Model, Outcome, View, verdict, xmit};
 
 struct Counting;
 
@@ -47,11 +47,13 @@ fn xmit_allocates_nothing() {
     let mut transmit = |pair: &Pair, passes: bool| {
         let view = pair.model.view();
         let sender = slot(&view, pair.primary);
-        let count = allocations(|| match xmit(&view, sender, &mut frame, 0) {
-            Outcome::Deliver(delivery) if passes => view.delivered(&delivery, 0),
-            Outcome::Dropped(_) if !passes => (),
-            other => panic!("{other:?}"),
-        });
+        let count = allocations(
+            || match xmit(&view, sender, &mut frame, &mut Clones::default(), 0) {
+                Outcome::Deliver(delivery) if passes => view.delivered(&delivery, 0),
+                Outcome::Dropped(_) if !passes => (),
+                other => panic!("{other:?}"),
+            },
+        );
         assert_eq!(count, 0);
     };
     transmit(&pair, true);
@@ -89,7 +91,16 @@ fn threads_count_in_their_own_shards() {
             scope.spawn(move || {
                 let mut frame = Frame::from_octets(&ethernet(MacAddress::ZERO, ETH_P_IP, 100));
                 for _ in 0..FRAMES {
-                    view.delivered(&deliver(xmit(view, slot(view, peer), &mut frame, shard)), shard);
+                    view.delivered(
+                        &deliver(xmit(
+                            view,
+                            slot(view, peer),
+                            &mut frame,
+                            &mut Clones::default(),
+                            shard,
+                        )),
+                        shard,
+                    );
                 }
             });
         }

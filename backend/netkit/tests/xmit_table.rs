@@ -10,8 +10,8 @@ use common::*;
 use devices::packet::{Frame, MacAddress, Metadata, PacketType};
 
 use netkit::{
-    AttachType, CreateRequest, DropReason, Ifindex, Mode, Outcome, Pairing, Policy, Scrub, Statistics,
-    verdict, xmit,
+    AttachType, Clones, CreateRequest, DropReason, Ifindex, Mode, Outcome, Pairing, Policy, Scrub,
+    Statistics, verdict, xmit,
 };
 
 fn with_policy(mode: Mode, policy: Policy) -> Pair {
@@ -202,7 +202,7 @@ fn single_device_has_nobody_to_send_to() {
     model.set_up(single, true).unwrap();
     let view = model.view();
     let mut frame = Frame::from_octets(&ethernet(MacAddress::BROADCAST, ETH_P_IP, 60));
-    let outcome = xmit(&view, slot(&view, single), &mut frame, 0);
+    let outcome = xmit(&view, slot(&view, single), &mut frame, &mut Clones::default(), 0);
     assert_eq!(outcome, Outcome::Dropped(DropReason::NoPeer));
     assert_eq!(model.statistics(single).unwrap(), dropped(1));
 }
@@ -363,7 +363,13 @@ fn a_full_receiver_is_charged_to_the_sender() {
     let refuse = |pair: &Pair| {
         let view = pair.model.view();
         let mut frame = Frame::from_octets(&ethernet(MacAddress::BROADCAST, ETH_P_IP, 60));
-        let delivery = deliver(xmit(&view, slot(&view, pair.primary), &mut frame, 0));
+        let delivery = deliver(xmit(
+            &view,
+            slot(&view, pair.primary),
+            &mut frame,
+            &mut Clones::default(),
+            0,
+        ));
         view.refused(&delivery, full, 0);
     };
     refuse(&pair);
@@ -433,17 +439,29 @@ fn views_do_not_change_and_share_counters() {
     pair.model.set_up(pair.peer, false).unwrap();
     let mut frame = Frame::from_octets(&ethernet(MacAddress::BROADCAST, ETH_P_IP, 60));
     let sender = slot(&old, pair.primary);
-    old.delivered(&deliver(xmit(&old, sender, &mut frame, 0)), 0);
+    old.delivered(
+        &deliver(xmit(&old, sender, &mut frame, &mut Clones::default(), 0)),
+        0,
+    );
     assert_eq!(pair.statistics(pair.primary), sent(1));
     let new = pair.model.view();
     assert_eq!(
-        xmit(&new, slot(&new, pair.primary), &mut frame, 0),
+        xmit(
+            &new,
+            slot(&new, pair.primary),
+            &mut frame,
+            &mut Clones::default(),
+            0
+        ),
         Outcome::Dropped(DropReason::PeerDown)
     );
     pair.model.delete(pair.primary).unwrap();
     assert!(pair.model.view().is_empty());
     // A worker that still has the old view goes on with it.
-    assert!(matches!(xmit(&old, sender, &mut frame, 0), Outcome::Deliver(_)));
+    assert!(matches!(
+        xmit(&old, sender, &mut frame, &mut Clones::default(), 0),
+        Outcome::Deliver(_)
+    ));
     assert_eq!(
         (old.len(), old.slot(pair.primary), old.slot(Ifindex(99))),
         (2, Some(sender), None)

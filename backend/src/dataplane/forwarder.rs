@@ -5,7 +5,7 @@ use devices::guest::{GuestPort, ReceiveBurst, Transmitted, transmit};
 use devices::packet::{Frame, MacAddress};
 use devices::tap::{Tap, TapBuffer};
 use netkit::l3::{self, L3Input};
-use netkit::{Delivery, DropReason, Mode, Outcome, Slot, xmit};
+use netkit::{Clones, Delivery, DropReason, Mode, Outcome, Slot, xmit, xmit_clone};
 
 use super::plan::{Plan, Port};
 
@@ -19,6 +19,9 @@ pub struct Forwarder {
     frame: Frame,
     scratch: Frame,
     answer: Frame,
+    clones: Clones,
+    /// The copy that is being sent.
+    clone: Frame,
     tap_buffer: TapBuffer,
 }
 
@@ -34,6 +37,8 @@ impl Forwarder {
             frame: Frame::new(),
             scratch: Frame::new(),
             answer: Frame::new(),
+            clones: Clones::default(),
+            clone: Frame::new(),
             tap_buffer: TapBuffer::default(),
         }
     }
@@ -121,13 +126,28 @@ impl Forwarder {
         if plan.view.device(sender).mode == Mode::L3 && !self.enter_l3(plan, sender, queue, target) {
             return;
         }
-        match xmit(&plan.view, sender, &mut self.frame, self.shard) {
-            Outcome::Dropped(_) => {}
-            Outcome::Deliver(delivery) => match self.deliver(plan, &delivery, queue, target) {
-                Ok(()) => plan.view.delivered(&delivery, self.shard),
-                Err(reason) => plan.view.refused(&delivery, reason, self.shard),
-            },
+        let outcome = xmit(&plan.view, sender, &mut self.frame, &mut self.clones, self.shard);
+        // The kernel sends a copy while the program runs, so before the frame itself.
+        while let Some(outcome) = xmit_clone(&plan.view, &mut self.clone, &mut self.clones, self.shard) {
+            conclude(
+                outcome,
+                &mut self.clone,
+                &mut self.scratch,
+                plan,
+                queue,
+                target,
+                self.shard,
+            );
         }
+        conclude(
+            outcome,
+            &mut self.frame,
+            &mut self.scratch,
+            plan,
+            queue,
+            target,
+            self.shard,
+        );
     }
 
     /// Takes the Ethernet out of a frame from a guest in L3 mode, and answers its neighbour discovery. False if there is
@@ -162,24 +182,44 @@ impl Forwarder {
             }
         }
     }
+}
 
-    fn deliver<'p>(
-        &mut self,
-        plan: &'p Plan,
-        delivery: &Delivery,
-        queue: usize,
-        target: &mut OpenTarget<'p>,
-    ) -> Result<(), DropReason> {
-        let receiver = delivery.receiver;
-        if plan.view.device(receiver).mode == Mode::L3
-            && let Port::Guest { address, gateway, .. } | Port::Tap { address, gateway, .. } =
-                plan.port(receiver)
-        {
-            let address: MacAddress = address.get();
-            l3::to_guest(&mut self.frame, address, *gateway);
-        }
-        hand_over(&mut self.frame, &mut self.scratch, plan, receiver, queue, target)
+/// Delivers a frame that is to be delivered, and counts what came of it.
+fn conclude<'p>(
+    outcome: Outcome,
+    frame: &mut Frame,
+    scratch: &mut Frame,
+    plan: &'p Plan,
+    queue: usize,
+    target: &mut OpenTarget<'p>,
+    shard: usize,
+) {
+    let Outcome::Deliver(delivery) = outcome else {
+        return;
+    };
+    match deliver(&delivery, frame, scratch, plan, queue, target) {
+        Ok(()) => plan.view.delivered(&delivery, shard),
+        Err(reason) => plan.view.refused(&delivery, reason, shard),
     }
+}
+
+fn deliver<'p>(
+    delivery: &Delivery,
+    frame: &mut Frame,
+    scratch: &mut Frame,
+    plan: &'p Plan,
+    queue: usize,
+    target: &mut OpenTarget<'p>,
+) -> Result<(), DropReason> {
+    let receiver = delivery.receiver;
+    if plan.view.device(receiver).mode == Mode::L3
+        && let Port::Guest { address, gateway, .. } | Port::Tap { address, gateway, .. } = plan.port(receiver)
+    {
+        let address: MacAddress = address.get();
+        l3::to_guest(frame, address, *gateway);
+    }
+    frame.insert_vlan_tag();
+    hand_over(frame, scratch, plan, receiver, queue, target)
 }
 
 /// Gives a frame to what stands behind a device.

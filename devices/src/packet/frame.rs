@@ -6,8 +6,10 @@ use super::{MacAddress, Offload};
 
 /// Octets of a frame that are copied out of guest memory before anyone looks at them.
 pub const LINEAR_LEN: usize = 256;
-/// The most a frame's private part can hold.
+/// The most octets that are pulled into a frame's head to be looked at.
 pub const HEAD_CAPACITY: usize = 2048;
+/// The most that a frame's head can hold: a whole frame of any length, with room for what programs put around it.
+pub const HEAD_ROOM: usize = 128 * 1024;
 
 /// A run of octets that stays in the sender's memory.
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +58,17 @@ pub struct Metadata {
     pub protocol: u16,
     /// Seen from the receiver.
     pub packet_type: PacketType,
+    /// A VLAN tag that the frame carries beside its octets; it is put into them before the frame leaves.
+    pub vlan: Option<VlanTag>,
+}
+
+/// A VLAN tag (IEEE 802.1Q).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VlanTag {
+    /// Tag protocol: 0x8100 or 0x88a8.
+    pub protocol: u16,
+    /// Tag control information.
+    pub tci: u16,
 }
 
 /// One frame on its way from a source to a target.
@@ -63,7 +76,7 @@ pub struct Metadata {
 /// The first octets (the head) are private memory; the tail is a list of slices of the sender's
 /// memory. What programs see and what is delivered is the head's copy, never the original.
 pub struct Frame {
-    head: Box<[u8; HEAD_CAPACITY]>,
+    head: Box<[u8]>,
     head_len: usize,
     tail: Vec<Slice>,
     tail_len: usize,
@@ -87,7 +100,7 @@ impl Frame {
     /// An empty frame with room for its head; reuse it, for this allocates.
     pub fn new() -> Frame {
         Frame {
-            head: Box::new([0; HEAD_CAPACITY]),
+            head: vec![0; HEAD_ROOM].into_boxed_slice(),
             head_len: 0,
             tail: Vec::with_capacity(64),
             tail_len: 0,
@@ -99,7 +112,7 @@ impl Frame {
     /// A frame whose octets are all private.
     ///
     /// # Panics
-    /// If `octets` is longer than [`HEAD_CAPACITY`].
+    /// If `octets` is longer than [`HEAD_ROOM`].
     pub fn from_octets(octets: &[u8]) -> Frame {
         let mut frame = Frame::new();
         frame.extend_head(octets.len()).copy_from_slice(octets);
@@ -148,7 +161,7 @@ impl Frame {
     /// Adds `len` octets to the head, to be filled in by the caller.
     ///
     /// # Panics
-    /// If the head would exceed [`HEAD_CAPACITY`], or the frame has a tail already.
+    /// If the head would exceed [`HEAD_ROOM`], or the frame has a tail already.
     pub fn extend_head(&mut self, len: usize) -> &mut [u8] {
         assert!(self.tail.is_empty(), "the head grows before the tail is pushed");
         let start = self.head_len;
@@ -199,6 +212,103 @@ impl Frame {
         true
     }
 
+    /// Puts other octets in place of the head.
+    ///
+    /// # Panics
+    /// If there are more than [`HEAD_ROOM`].
+    pub fn set_head(&mut self, octets: &[u8]) {
+        self.head[..octets.len()].copy_from_slice(octets);
+        self.head_len = octets.len();
+    }
+
+    /// Copies octets of the tail, from `offset` in it.
+    ///
+    /// # Panics
+    /// If the tail is shorter than that.
+    pub fn read_tail(&self, mut offset: usize, mut to: &mut [u8]) {
+        assert!(offset + to.len() <= self.tail_len, "the tail is long enough");
+        for slice in &self.tail {
+            if offset >= slice.len {
+                offset -= slice.len;
+                continue;
+            }
+            let take = to.len().min(slice.len - offset);
+            let (now, rest) = to.split_at_mut(take);
+            // SAFETY: the slice is mapped (`push_slice`) and has `take` octets from `offset` on.
+            unsafe { std::ptr::copy_nonoverlapping(slice.ptr.add(offset), now.as_mut_ptr(), take) };
+            (to, offset) = (rest, 0);
+        }
+    }
+
+    /// Moves the first octets of the tail to `to`.
+    ///
+    /// # Panics
+    /// If the tail is shorter than that.
+    pub fn take_tail(&mut self, to: &mut [u8]) {
+        self.read_tail(0, to);
+        let mut left = to.len();
+        self.tail_len -= left;
+        let mut emptied = 0;
+        for slice in &mut self.tail {
+            let take = left.min(slice.len);
+            // SAFETY: the slice has `take` octets.
+            slice.ptr = unsafe { slice.ptr.add(take) };
+            slice.len -= take;
+            left -= take;
+            if slice.len > 0 {
+                break;
+            }
+            emptied += 1;
+        }
+        self.tail.drain(..emptied);
+    }
+
+    /// Cuts the tail to `len` octets; it does not grow.
+    pub fn truncate_tail(&mut self, len: usize) {
+        let mut left = len;
+        for slice in &mut self.tail {
+            slice.len = slice.len.min(left);
+            left -= slice.len;
+        }
+        self.tail.retain(|slice| slice.len > 0);
+        self.tail_len = self.tail.iter().map(|slice| slice.len).sum();
+    }
+
+    /// Makes this frame a copy of another, with octets of its own: none of the copy lies in the sender's memory.
+    ///
+    /// # Panics
+    /// If the other is longer than [`HEAD_ROOM`].
+    pub fn copy_from(&mut self, other: &Frame) {
+        self.clear();
+        let len = other.len();
+        assert!(len <= HEAD_ROOM, "a frame fits in a head");
+        self.head[..other.head_len].copy_from_slice(other.head());
+        other.read_tail(0, &mut self.head[other.head_len..len]);
+        self.head_len = len;
+        self.offload = other.offload;
+        self.meta = other.meta;
+    }
+
+    /// Puts the tag that the frame carries beside its octets into them, behind the addresses (IEEE 802.1Q, 9.3).
+    pub fn insert_vlan_tag(&mut self) {
+        const ADDRESSES: usize = 12;
+        const TAG: usize = 4;
+        let Some(tag) = self.meta.vlan.take() else { return };
+        if self.head_len < ADDRESSES || self.head_len + TAG > self.head.len() {
+            return;
+        }
+        self.head.copy_within(ADDRESSES..self.head_len, ADDRESSES + TAG);
+        self.head_len += TAG;
+        self.head[12..14].copy_from_slice(&tag.protocol.to_be_bytes());
+        self.head[14..16].copy_from_slice(&tag.tci.to_be_bytes());
+        if self.offload.needs_csum {
+            self.offload.csum_start += TAG as u16;
+        }
+        if self.offload.hdr_len > 0 {
+            self.offload.hdr_len += TAG as u16;
+        }
+    }
+
     /// Destination address, if the head holds a whole Ethernet header.
     pub fn destination(&self) -> Option<MacAddress> {
         self.head().first_chunk::<6>().map(|octets| MacAddress(*octets))
@@ -240,6 +350,49 @@ impl fmt::Debug for Frame {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_tail_is_read_taken_and_cut() {
+        let rest: Vec<u8> = (0..100).collect();
+        let mut frame = Frame::from_octets(&[7; 14]);
+        for part in rest.chunks(30) {
+            // SAFETY: `rest` outlives the frame.
+            unsafe {
+                frame.push_slice(Slice {
+                    ptr: part.as_ptr(),
+                    len: part.len(),
+                })
+            };
+        }
+        let mut octets = [0; 50];
+        frame.read_tail(20, &mut octets);
+        assert_eq!(octets, rest[20..70]);
+        frame.take_tail(&mut octets);
+        assert_eq!((octets.as_slice(), frame.tail_len()), (&rest[..50], 50));
+        frame.truncate_tail(15);
+        assert_eq!(frame.to_vec()[14..], rest[50..65]);
+        let mut copy = Frame::new();
+        copy.copy_from(&frame);
+        assert_eq!((copy.to_vec(), copy.tail().len()), (frame.to_vec(), 0));
+        frame.set_head(&[9; 3000]);
+        assert_eq!((frame.head().len(), frame.len()), (3000, 3015));
+    }
+
+    #[test]
+    fn a_tag_beside_the_frame_goes_behind_its_addresses() {
+        let mut frame = Frame::from_octets(&[[1; 12].as_slice(), &[8, 0], &[2; 20]].concat());
+        frame.meta.vlan = Some(VlanTag {
+            protocol: 0x8100,
+            tci: 0x2005,
+        });
+        frame.offload.needs_csum = true;
+        frame.offload.csum_start = 34;
+        frame.insert_vlan_tag();
+        assert_eq!(frame.head()[10..20], [1, 1, 0x81, 0, 0x20, 5, 8, 0, 2, 2]);
+        assert_eq!((frame.len(), frame.offload.csum_start), (38, 38));
+        frame.insert_vlan_tag();
+        assert_eq!(frame.len(), 38, "once");
+    }
 
     #[test]
     fn pull_moves_octets_and_keeps_the_frame() {

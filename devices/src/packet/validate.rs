@@ -123,6 +123,19 @@ pub fn accept(
     Ok(())
 }
 
+/// Looks at the offload of a frame again after somebody changed the frame: what no longer fits it is refused as if it had
+/// come from a guest.
+///
+/// # Errors
+/// As [`accept`].
+pub fn recheck(frame: &mut Frame) -> Result<(), BadOffload> {
+    let data_valid = frame.offload.data_valid;
+    let header = header_for(&frame.offload, 1);
+    accept(frame, &header, OffloadFeatures::ALL)?;
+    frame.offload.data_valid = data_valid;
+    Ok(())
+}
+
 /// The header for a receiver that takes the frame as [`adapt`](super::adapt) delivers it.
 ///
 /// `num_buffers` is the count of receive buffers that the frame takes up; 1 without MRG_RXBUF.

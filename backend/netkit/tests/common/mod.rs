@@ -13,9 +13,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use devices::packet::{Frame, MacAddress, Metadata};
 use netkit::{
-    AttachOptions, AttachType, Context, CreateRequest, Delivery, Domain, DropReason, Errno, Error, Ifindex,
-    LinkId, Mode, Model, Outcome, PeerRequest, Program, ProgramId, ProgramKind, Relative, Scrub, Slot,
-    Statistics, Target, View, verdict, xmit,
+    AttachOptions, AttachType, Clones, Context, CreateRequest, Delivery, Domain, DropReason, Errno, Error,
+    Ifindex, LinkId, Mode, Model, Outcome, PeerRequest, Program, ProgramId, ProgramKind, Relative, Scrub,
+    Slot, Statistics, Target, View, verdict, xmit,
 };
 
 type Body = Box<dyn Fn(&mut Context<'_>) -> i32 + Send + Sync>;
@@ -43,6 +43,16 @@ impl Tc {
             id,
             kind,
             body: Box::new(body),
+            runs: AtomicU64::new(0),
+        })
+    }
+
+    /// A program as it was before a restart.
+    pub fn with_id(id: ProgramId) -> Arc<Tc> {
+        Arc::new(Tc {
+            id,
+            kind: ProgramKind::SchedCls,
+            body: Box::new(|_| verdict::NEXT),
             runs: AtomicU64::new(0),
         })
     }
@@ -355,7 +365,7 @@ impl Pair {
         let view = self.model.view();
         let mut frame = Frame::from_octets(octets);
         frame.meta = meta;
-        let outcome = xmit(&view, slot(&view, sender), &mut frame, 0);
+        let outcome = xmit(&view, slot(&view, sender), &mut frame, &mut Clones::default(), 0);
         match outcome {
             Outcome::Deliver(delivery) => {
                 view.delivered(&delivery, 0);
