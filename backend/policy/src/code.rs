@@ -1,6 +1,7 @@
 //! A program's instructions as both engines run them.
 
 use crate::Instruction;
+use crate::interpreter::Steps;
 
 /// Linked and validated instructions: the only thing that the interpreter and the compiler accept.
 ///
@@ -14,6 +15,10 @@ pub struct Code {
     pub functions: Box<[Function]>,
     /// Source lines, by instruction, ascending.
     pub lines: Box<[Line]>,
+    /// By instruction, what the run pays for when it gets there; see [`charges`].
+    pub charges: Box<[u32]>,
+    /// What the interpreter runs.
+    pub(crate) steps: Steps,
 }
 
 /// A function of a program.
@@ -50,7 +55,41 @@ pub fn function_handle(function: usize) -> u32 {
     FUNCTION_HANDLES + function as u32
 }
 
+/// What a run pays, in instructions, at each instruction: at a function's first one for all of the function, but for the
+/// program's own, whose length is bounded and which must be able to begin; at the target of backward jumps for the longest of those loops, elsewhere nothing. What runs between two payments is never
+/// longer than what was paid for, so a run ends soon after its fuel does. Both engines charge before the instruction.
+pub fn charges(instructions: &[Instruction], functions: &[Function]) -> Box<[u32]> {
+    let mut charges = vec![0; instructions.len()];
+    let mut charge = |index: usize, instructions: usize| {
+        if let Some(charge) = charges.get_mut(index) {
+            *charge = instructions.min(u32::MAX as usize).max(*charge as usize) as u32;
+        }
+    };
+    for function in functions.iter().skip(1) {
+        charge(function.start, function.end.saturating_sub(function.start));
+    }
+    for (index, instruction) in instructions.iter().enumerate() {
+        match instruction.jump_target(index) {
+            Some(target) if target <= index => charge(target, index - target + 1),
+            _ => (),
+        }
+    }
+    charges.into()
+}
+
 impl Code {
+    /// Prepares linked and validated instructions for both engines.
+    pub fn new(instructions: Box<[Instruction]>, functions: Box<[Function]>, lines: Box<[Line]>) -> Code {
+        let charges = charges(&instructions, &functions);
+        Code {
+            steps: Steps::new(&instructions, &functions, &charges),
+            instructions,
+            functions,
+            lines,
+            charges,
+        }
+    }
+
     /// The function behind a handle that a program made up, perhaps.
     pub fn function_of_handle(&self, handle: u64) -> Option<usize> {
         let index = handle.checked_sub(u64::from(FUNCTION_HANDLES))?;
@@ -61,5 +100,31 @@ impl Code {
     pub fn line(&self, instruction: usize) -> Option<&Line> {
         let behind = self.lines.partition_point(|line| line.instruction <= instruction);
         self.lines.get(behind.checked_sub(1)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::opcode;
+
+    fn jump(offset: i16) -> Instruction {
+        Instruction {
+            opcode: opcode::JA,
+            offset,
+            ..Instruction::default()
+        }
+    }
+
+    #[test]
+    fn functions_and_the_longest_loop_are_charged_for() {
+        let function = |start, end| Function {
+            name: String::new(),
+            start,
+            end,
+        };
+        let code = [jump(0), jump(0), jump(-2), jump(-3), jump(0), jump(-1)];
+        let charges = charges(&code, &[function(0, 4), function(4, 6)]);
+        assert_eq!(*charges, [0, 3, 0, 0, 2, 1]);
     }
 }

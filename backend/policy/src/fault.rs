@@ -12,7 +12,8 @@ use crate::layout::{
 pub enum FaultKind {
     /// It loaded from, or stored to, an address where nothing is, or stored where it may only read.
     Access {
-        /// The window address: the low 32 bits of the register plus the displacement.
+        /// The window address of the first octet that it cannot access. An access starts at the low 32 bits of its
+        /// register plus its displacement.
         address: i64,
     },
     /// An atomic operation at an address that is not a multiple of its size.

@@ -73,6 +73,33 @@ impl Instruction {
         self.opcode == opcode::CALL && self.src == pseudo::CALL
     }
 
+    /// Where this jumps to if it does, as the instruction at `index`; None if it is no jump, or if that is in front of
+    /// the program. Calls and exits are no jumps.
+    pub fn jump_target(self, index: usize) -> Option<usize> {
+        let jumps = matches!(self.class(), class::JMP | class::JMP32)
+            && !matches!(self.opcode & 0xf0, jump::CALL | jump::EXIT);
+        let distance = match self.opcode {
+            opcode::JA32 => self.imm as isize,
+            _ => isize::from(self.offset),
+        };
+        if jumps {
+            (index + 1).checked_add_signed(distance)
+        } else {
+            None
+        }
+    }
+
+    /// Where the function starts that this calls, or names if it is `lddw` with source register FUNCTION; None if it
+    /// does neither, or if that is in front of the program.
+    pub fn function_target(self, index: usize) -> Option<usize> {
+        let names = self.is_local_call() || (self.is_wide() && self.src == pseudo::FUNCTION);
+        if names {
+            (index + 1).checked_add_signed(self.imm as isize)
+        } else {
+            None
+        }
+    }
+
     /// Whether this calls a helper by number.
     pub fn is_helper_call(self) -> bool {
         self.opcode == opcode::CALL && self.src == 0
@@ -170,6 +197,20 @@ pub mod atomic {
     pub const FETCH: i32 = 0x01;
     pub const XCHG: i32 = 0xe1;
     pub const CMPXCHG: i32 = 0xf1;
+
+    /// Every operation there is.
+    pub const ALL: [i32; 10] = [
+        ADD,
+        OR,
+        AND,
+        XOR,
+        ADD | FETCH,
+        OR | FETCH,
+        AND | FETCH,
+        XOR | FETCH,
+        XCHG,
+        CMPXCHG,
+    ];
 }
 
 /// Whole opcodes that are asked for by name.

@@ -36,6 +36,8 @@ pub struct Words {
     pub fault_pc: usize,
     /// The process address of a faulting access.
     pub fault_address: usize,
+    /// Where compiled code keeps a register for the time of one instruction, and is told whether to leave a function.
+    pub scratch: u64,
 }
 
 /// A run was stopped; the machine knows why.
@@ -74,6 +76,8 @@ pub struct Machine {
     pub fault: Option<FaultKind>,
     /// The window address of the spin lock that the program holds.
     pub lock: Option<u32>,
+    /// What helpers remember.
+    pub helpers: crate::helper::State,
     environment: Option<NonNull<dyn Environment>>,
 }
 
@@ -120,6 +124,7 @@ impl Machine {
                 abort_stack: 0,
                 fault_pc: 0,
                 fault_address: 0,
+                scratch: 0,
             },
             view,
             memory,
@@ -136,6 +141,7 @@ impl Machine {
             program: std::ptr::null(),
             fault: None,
             lock: None,
+            helpers: crate::helper::State::default(),
             environment: None,
         }
     }
@@ -314,6 +320,25 @@ impl Machine {
         Ok(())
     }
 
+    /// What the legacy packet loads (`LD_ABS`, `LD_IND`) put into r0: `len` octets of the frame in network order. None
+    /// if the frame does not have them.
+    pub fn load_packet(&self, offset: i32, len: u8) -> Option<u64> {
+        // linux/filter.h: SKF_NET_OFF, SKF_LL_OFF; filter.c: bpf_skb_load_helper_convert_offset
+        const NETWORK: i32 = -0x10_0000;
+        const LINK: i32 = -0x20_0000;
+        const ETHERNET_HEADER_LEN: i32 = 14;
+        let offset = match offset {
+            0.. => offset,
+            NETWORK.. => offset - NETWORK + ETHERNET_HEADER_LEN,
+            LINK.. => offset - LINK,
+            _ => return None,
+        };
+        let mut octets = [0; 8];
+        let room = octets.get_mut(8 - usize::from(len.min(8))..)?;
+        self.read_packet(offset as u32, room).ok()?;
+        Some(u64::from_be_bytes(octets))
+    }
+
     /// Moves octets of the fragments into the linear part until that has `len` octets (`pskb_may_pull`). Fails with
     /// ENOMEM if the frame is shorter, as the kernel does, or if the window has no room.
     pub fn pull(&mut self, len: u32) -> Result<(), Errno> {
@@ -363,8 +388,10 @@ impl Machine {
             Some(gso) => {
                 let payload = len.saturating_sub(u32::from(gso.header_len));
                 let segments = u32::from(gso.segments).max(payload.div_ceil(u32::from(gso.size).max(1)));
-                let headers = segments.saturating_sub(1) * u32::from(gso.header_len);
-                (u32::from(gso.size), segments, len + headers)
+                let headers = segments
+                    .saturating_sub(1)
+                    .saturating_mul(u32::from(gso.header_len));
+                (u32::from(gso.size), segments, len.saturating_add(headers))
             }
         };
         let context = SkBuff {
@@ -400,6 +427,12 @@ impl Machine {
         };
         // SAFETY: the context page is mapped, aligned, and only this thread uses it.
         unsafe { self.view.at(CONTEXT).cast::<SkBuff>().write(context) };
+    }
+
+    /// The context, octet for octet.
+    pub(crate) fn context_octets(&self) -> Vec<u8> {
+        // SAFETY: the context page is mapped, and only this thread uses it.
+        unsafe { std::slice::from_raw_parts(self.view.at(CONTEXT), size_of::<SkBuff>()) }.to_vec()
     }
 
     /// Takes in the fields that a tc program may write (filter.c: `tc_cls_act_is_valid_access`).

@@ -255,8 +255,8 @@ impl Memory {
             .ok_or_else(impossible)?;
         let end = offset.checked_add(block.len).ok_or_else(impossible)?;
         if end > block.section.capacity()
-            || offset % ALIGNMENT != 0
-            || block.len % ALIGNMENT != 0
+            || !offset.is_multiple_of(ALIGNMENT)
+            || !block.len.is_multiple_of(ALIGNMENT)
             || block.len == 0
         {
             return Err(impossible());

@@ -50,6 +50,33 @@ pub struct Metadata {
     pub tstamp_type: u8,
     /// What is still to be computed or cut.
     pub offload: Offload,
+    /// Where the headers are.
+    pub layers: Layers,
+}
+
+/// Where a frame's headers are, which its octets alone do not tell (`network_header` and so on in `struct sk_buff`).
+/// The Ethernet header is always the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layers {
+    /// Where the network header starts, in octets from the start of the frame.
+    pub network: u32,
+    /// Where the transport header starts, if that is known.
+    pub transport: Option<u32>,
+    /// A helper put an outer header around the frame (`encapsulation`).
+    pub encapsulated: bool,
+    /// With `Offload::verified`: how many more checksums than the first the sender vouches for (`csum_level`).
+    pub checksum_level: u8,
+}
+
+impl Default for Layers {
+    fn default() -> Layers {
+        Layers {
+            network: 14,
+            transport: None,
+            encapsulated: false,
+            checksum_level: 0,
+        }
+    }
 }
 
 /// A VLAN tag beside the frame.

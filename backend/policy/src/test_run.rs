@@ -1,0 +1,163 @@
+//! Running a program on a frame of the caller's (`BPF_PROG_TEST_RUN`, test_run.c: `bpf_prog_test_run_skb`).
+
+use std::time::{Duration, Instant};
+
+use crate::context::SkBuff;
+use crate::machine::{Executor, Packet};
+use crate::packet::{Gso, GsoKind, Layers, Metadata, NoEnvironment, Offload};
+use crate::{Errno, Fault, Program};
+
+/// The longest frame.
+const FRAME_MAX: usize = 65_535;
+/// Octets of an Ethernet header.
+const ETH_HLEN: usize = 14;
+
+/// What a run is given.
+#[derive(Debug, Clone, Default)]
+pub struct TestRun {
+    /// The frame.
+    pub data: Vec<u8>,
+    /// `struct __sk_buff`, or the start of it.
+    pub context: Option<Vec<u8>>,
+    /// How often to run; 0 is once. The frame is not set back in between.
+    pub repeat: u32,
+    /// Use the interpreter.
+    pub interpreter: bool,
+}
+
+/// What a run made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TestResult {
+    /// What the program returned.
+    pub retval: u32,
+    /// The time that a run took, on average.
+    pub duration: Duration,
+    /// The frame.
+    pub data: Vec<u8>,
+    /// `struct __sk_buff`.
+    pub context: Vec<u8>,
+}
+
+/// Why there is no result.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TestError {
+    /// The frame is too short or too long.
+    #[error("a frame of {0} octets cannot be run on; use 14 to 65535")]
+    Length(usize),
+    /// The context is longer than `struct __sk_buff`, and not with zeros.
+    #[error("the context has something behind the {} octets of struct __sk_buff", size_of::<SkBuff>())]
+    Context,
+    /// The program was stopped.
+    #[error("{0}")]
+    Fault(Fault),
+}
+
+impl TestError {
+    /// What bpf(2) would say.
+    pub fn errno(&self) -> Errno {
+        match self {
+            TestError::Length(_) => Errno::EINVAL,
+            TestError::Context => Errno::E2BIG,
+            TestError::Fault(_) => Errno::EFAULT,
+        }
+    }
+}
+
+impl Program {
+    /// Runs the program as a caller asks for it, outside of any device.
+    ///
+    /// # Safety
+    /// As [`Program::run`].
+    pub unsafe fn test_run(&self, shard: usize, run: &TestRun) -> Result<TestResult, TestError> {
+        if !(ETH_HLEN..=FRAME_MAX).contains(&run.data.len()) {
+            return Err(TestError::Length(run.data.len()));
+        }
+        let executor = match self.compiled {
+            Some(_) if !run.interpreter => Executor::Compiled,
+            _ => Executor::Interpreter,
+        };
+        let mut data = run.data.clone();
+        let mut packet = Packet {
+            metadata: metadata(&run.data, run.context.as_deref().unwrap_or_default())?,
+            octets: &mut data,
+            environment: &mut NoEnvironment,
+        };
+        let count = run.repeat.max(1);
+        let start = Instant::now();
+        // SAFETY: the caller guarantees what `enter` needs.
+        let ran = unsafe {
+            self.domain.enter(shard, |machine| {
+                let mut retval = 0;
+                for _ in 0..count {
+                    retval = self.run_on(machine, executor, &mut packet)?;
+                }
+                machine.export_context();
+                Ok((retval, machine.context_octets()))
+            })
+        };
+        let duration = start.elapsed() / count;
+        let (retval, context) = ran.map_err(TestError::Fault)?;
+        Ok(TestResult {
+            retval,
+            duration,
+            data,
+            context,
+        })
+    }
+}
+
+/// What travels beside the frame, by the context that the caller gave (test_run.c: `convert___skb_to_skb`).
+fn metadata(frame: &[u8], given: &[u8]) -> Result<Metadata, TestError> {
+    let mut octets = [0; size_of::<SkBuff>()];
+    let len = given.len().min(octets.len());
+    octets[..len].copy_from_slice(&given[..len]);
+    if given[len..].iter().any(|octet| *octet != 0) {
+        return Err(TestError::Context);
+    }
+    // SAFETY: any octets are a context, and there are as many as one has.
+    let context = unsafe { octets.as_ptr().cast::<SkBuff>().read_unaligned() };
+    let gso = (context.gso_size > 0).then_some(Gso {
+        kind: GsoKind::TcpV4,
+        size: context.gso_size as u16,
+        segments: context.gso_segs as u16,
+        header_len: 54,
+        ecn: false,
+        encapsulation: None,
+    });
+    Ok(Metadata {
+        packet_type: packet_type(frame),
+        mark: context.mark,
+        queue_mapping: context.queue_mapping as u16,
+        protocol: u16::from_be_bytes([frame[12], frame[13]]),
+        vlan: None,
+        priority: context.priority,
+        ingress_ifindex: context.ingress_ifindex,
+        // The loopback device, as in the kernel.
+        ifindex: if context.ifindex == 0 { 1 } else { context.ifindex },
+        tc_index: context.tc_index as u16,
+        cb: context.cb,
+        hash: context.hash,
+        tc_classid: context.tc_classid,
+        tstamp: context.tstamp,
+        tstamp_type: 0,
+        layers: Layers::default(),
+        offload: Offload {
+            gso,
+            ..Offload::default()
+        },
+    })
+}
+
+/// Who a frame is addressed to, seen from a device with the address zero (eth.c: `eth_skb_pkt_type`).
+fn packet_type(frame: &[u8]) -> u32 {
+    const HOST: u32 = 0;
+    const BROADCAST: u32 = 1;
+    const MULTICAST: u32 = 2;
+    const OTHER_HOST: u32 = 3;
+    match &frame[..6] {
+        [0, 0, 0, 0, 0, 0] => HOST,
+        [0xff, 0xff, 0xff, 0xff, 0xff, 0xff] => BROADCAST,
+        [first, ..] if first & 1 == 1 => MULTICAST,
+        _ => OTHER_HOST,
+    }
+}
