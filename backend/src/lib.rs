@@ -3,4 +3,5 @@
 pub mod api;
 pub mod daemon;
 pub mod dataplane;
+pub mod programs;
 pub mod vhost_user;

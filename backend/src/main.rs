@@ -10,8 +10,10 @@ use std::process::ExitCode;
 
 use clap::{ArgGroup, Parser};
 use netkit_api::{AttachmentSpec, DeviceCreate, DeviceSet, Mode, TapSpec};
-use netkitd::daemon::{Config, Control, ControlHandle, DaemonError, StartError};
+use netkitd::daemon::{Config, Control, ControlHandle, DaemonError, ProgramRules, StartError};
 use netkitd::vhost_user::{self, Endpoint, SocketError};
+use policy::QuarantineRule;
+use policy::engine::DEFAULT_FUEL;
 use tracing_subscriber::EnvFilter;
 
 /// Gives virtual machines netkit devices over vhost-user.
@@ -31,6 +33,18 @@ struct Arguments {
     /// Data-path threads [default: half of the processors]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     workers: Option<u16>,
+    /// Instructions that a BPF program may take for one frame, counted at loops and calls
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_FUEL, value_parser = clap::value_parser!(i64).range(1..=1 << 40))]
+    fuel: i64,
+    /// Faults within a second that put a BPF program into quarantine; 0 is never
+    #[arg(long, value_name = "N", default_value_t = QuarantineRule::default().faults_per_second)]
+    quarantine_after: u32,
+    /// What becomes of frames that a program in quarantine should have judged
+    #[arg(long, value_enum, default_value_t = QuarantineVerdict::Drop)]
+    quarantine_verdict: QuarantineVerdict,
+    /// Interpret BPF programs instead of compiling them
+    #[arg(long)]
+    interpret: bool,
     /// Serve one guest on this vhost-user socket
     #[arg(long, value_name = "PATH")]
     socket_path: Option<PathBuf>,
@@ -43,6 +57,15 @@ struct Arguments {
     /// Print what this vhost-user back-end program can do, as JSON, and exit
     #[arg(long)]
     print_capabilities: bool,
+}
+
+/// What becomes of frames that a program in quarantine should have judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum QuarantineVerdict {
+    /// They are dropped
+    Drop,
+    /// They go on to the next program
+    Next,
 }
 
 /// Why the daemon ends with an error.
@@ -96,6 +119,17 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     let (control, handle) = Control::new(&Config {
         state_dir: arguments.state_dir,
         workers,
+        programs: ProgramRules {
+            fuel: arguments.fuel,
+            quarantine: QuarantineRule {
+                faults_per_second: arguments.quarantine_after,
+                verdict: match arguments.quarantine_verdict {
+                    QuarantineVerdict::Drop => None,
+                    QuarantineVerdict::Next => Some(netkit::verdict::NEXT),
+                },
+            },
+            interpreter_only: arguments.interpret,
+        },
     })?;
     if let Some(path) = &arguments.api {
         netkitd::api::serve(listen_for_calls(path)?, handle.clone()).map_err(Failure::Api)?;

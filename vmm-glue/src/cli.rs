@@ -55,6 +55,14 @@ impl Invocation {
 }
 
 impl Options {
+    /// With bpftool, `-p` alone asks for JSON, too.
+    pub fn as_bpftool(self) -> Options {
+        Options {
+            json: self.json || self.pretty,
+            ..self
+        }
+    }
+
     fn set(&mut self, name: &str, word: &str) -> Result<(), UsageError> {
         match name {
             _ if abbreviates(name, "statistics") || abbreviates(name, "stats") => self.statistics = true,

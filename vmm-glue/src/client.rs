@@ -1,5 +1,8 @@
 //! A blocking client of netkitd's API: HTTP/1 with JSON over a unix socket.
 
+mod maps;
+mod programs;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fmt, io};
@@ -18,6 +21,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
+
+pub use programs::End;
 
 /// Where netkitd listens unless it was told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/netkitd/api.sock";

@@ -7,7 +7,7 @@ use crate::cli::Options;
 use crate::error::Error;
 use crate::usage::UsageError;
 use crate::words::{Words, abbreviates};
-use crate::{attach, drops, help, link, vm_args};
+use crate::{attach, drops, help, link, map, neighbour, net, prog, route, trace, vm_args};
 
 /// A command that makes sense.
 #[derive(Debug, PartialEq, Eq)]
@@ -17,6 +17,12 @@ pub enum Command {
     Detach(attach::Detach),
     Drops(drops::Drops),
     VmArgs(vm_args::VmArgs),
+    Prog(prog::Command),
+    Map(map::Command),
+    Net(net::Command),
+    Trace(trace::Trace),
+    Route(route::Command),
+    Neighbour(neighbour::Command),
 }
 
 /// What a command that succeeded has to say.
@@ -25,7 +31,7 @@ pub struct Output {
     /// For the next program.
     pub text: String,
     /// For a person, each a line.
-    pub notes: Vec<&'static str>,
+    pub notes: Vec<String>,
 }
 
 impl Command {
@@ -37,6 +43,14 @@ impl Command {
             _ if abbreviates(object, "detach") => Command::Detach(attach::Detach::parse(words)?),
             _ if abbreviates(object, "drops") => Command::Drops(drops::Drops::parse(words)?),
             _ if abbreviates(object, "vm") => Command::VmArgs(vm_args::VmArgs::parse(words)?),
+            _ if abbreviates(object, "prog") => Command::Prog(prog::Command::parse(words)?),
+            _ if abbreviates(object, "map") => Command::Map(map::Command::parse(words)?),
+            _ if abbreviates(object, "net") => Command::Net(net::Command::parse(words)?),
+            _ if abbreviates(object, "trace") => Command::Trace(trace::Trace::parse(words)?),
+            _ if abbreviates(object, "route") => Command::Route(route::Command::parse(words)?),
+            _ if abbreviates(object, "neighbour") || abbreviates(object, "neighbor") => {
+                Command::Neighbour(neighbour::Command::parse(words)?)
+            }
             _ if abbreviates(object, "help") => return Err(UsageError::Information(help::GENERAL)),
             _ => return Err(UsageError::UnknownObject(object.into())),
         })
@@ -49,6 +63,12 @@ impl Command {
             Command::Detach(detach) => detach.run(client),
             Command::Drops(drops) => drops.run(client, options),
             Command::VmArgs(args) => args.run(client, options),
+            Command::Prog(prog) => prog.run(client, options.as_bpftool()),
+            Command::Map(map) => map.run(client, options.as_bpftool()),
+            Command::Net(net) => net.run(client, options.as_bpftool()),
+            Command::Trace(trace) => trace.run(client, options.as_bpftool()),
+            Command::Route(route) => route.run(client, options),
+            Command::Neighbour(neighbour) => neighbour.run(client, options),
         }
     }
 }

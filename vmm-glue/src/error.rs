@@ -4,6 +4,7 @@ use vmm_glue::ClientError;
 use vmm_glue::vm::{NotForGuests, cloud_hypervisor};
 
 use crate::usage::UsageError;
+use crate::{map, trace};
 
 /// Exit codes are iproute2's: 255 for a command line that makes no sense, 1 for a device that is not there or
 /// a daemon that cannot be reached, 2 for what the daemon refuses.
@@ -27,13 +28,48 @@ pub enum Error {
     RelativePath { path: String, source: std::io::Error },
     #[error("Error: cannot write JSON: {0}")]
     Json(#[from] serde_json::Error),
+    #[error("Error: cannot write to standard output: {0}")]
+    Output(std::io::Error),
+    #[error("Error: cannot read {path:?}: {source}")]
+    CannotRead { path: String, source: std::io::Error },
+    #[error("Error: cannot write {path:?}: {source}")]
+    CannotWrite { path: String, source: std::io::Error },
+    #[error(
+        "Error: netkitd sent {0:?} where octets in hexadecimal belong; are nkctl and netkitd of one version?"
+    )]
+    NotHexadecimal(String),
+    #[error("Error: netkitd sent what is no base64: {0}; are nkctl and netkitd of one version?")]
+    NotBase64(#[from] base64::DecodeError),
+    #[error("Error: the program was stopped: {0}")]
+    Stopped(String),
+    #[error("Error: {what}_out has {needed} bytes, more than {what}_size_out allows ({size})")]
+    NoSpace {
+        what: &'static str,
+        size: u32,
+        needed: usize,
+    },
+    #[error("Error: no map is pinned as {0:?}; \"nkctl map show\" lists those that are")]
+    NotPinned(String),
+    #[error("Error: {0}")]
+    MapData(#[from] map::DataError),
+    /// In bpftool's words.
+    #[error("key:\n{0}\n\nNot found")]
+    NoEntry(String),
+    #[error("Error: empty map")]
+    EmptyMap,
+    #[error("Error: {0}")]
+    Packet(#[from] trace::PacketError),
+    #[error("Error: there is no such {0} in this domain.")]
+    NoSuch(&'static str),
 }
 
 impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Usage(error) => error.exit_code(),
-            Error::Client(ClientError::Refused(_)) => 2,
+            // A bad command line, too, though only the map shows it.
+            Error::MapData(_) => 255,
+            Error::Client(ClientError::Refused(_)) | Error::Stopped(_) => 2,
             _ => 1,
         }
     }

@@ -4,7 +4,7 @@ pub const VERSION: &str = concat!("nkctl utility, netkitd-", env!("CARGO_PKG_VER
 
 pub const GENERAL: &str = "\
 Usage: nkctl [ OPTIONS ] OBJECT { COMMAND | help }
-where  OBJECT := { link | attach | detach | drops | vm }
+where  OBJECT := { link | attach | detach | drops | vm | prog | map | net | trace | route | neigh }
        OPTIONS := { -V[ersion] | -h[elp] | -s[tatistics] | -d[etails] | -j[son] | -p[retty] |
                     -a[pi] SOCKET }
 
@@ -13,6 +13,12 @@ where  OBJECT := { link | attach | detach | drops | vm }
        nkctl detach DEV
        nkctl drops [ DEV ]
        nkctl vm args DEV { qemu | cloud-hypervisor | libvirt }
+       nkctl prog { show | load | check | dump | run | tracelog | unload | resume } ...
+       nkctl net { show | attach | detach } ...
+       nkctl link { show | update | detach | delete } { bpf | id N } ...
+       nkctl map { show | dump | lookup | update | delete | getnext | ... } ...
+       nkctl trace DEV packet FRAME
+       nkctl { route | neigh } { show | add | delete } ...
 
 Options stand before the object. \"nkctl OBJECT help\" says more.
 
@@ -38,7 +44,7 @@ Usage: nkctl link add [ [ name ] NAME ] [ ATTRIBUTES ] type netkit [ NETKIT ]
 
        nkctl link show [ DEVICE ] [ up ] [ type netkit ]
 
-       nkctl link help [ netkit ]
+       nkctl link help [ netkit | bpf ]
 
 DEVICE := [ dev ] NAME
 ATTRIBUTES := [ address LLADDR ] [ mtu MTU ] [ index IDX ]
@@ -59,6 +65,20 @@ SCRUB: default | none
 (first values are the defaults if nothing is specified)
 
 To get ATTRIBUTES type 'nkctl link help'.
+";
+
+pub const BPF_LINK: &str = "\
+Usage: nkctl link show { bpf | [ bpf ] id ID }
+       nkctl link update id ID prog PROG [ expected PROG ]
+       nkctl link detach id ID
+       nkctl link delete id ID
+
+PROG := { [ id ] ID | [ name ] NAME | tag TAG }
+
+These are BPF links: each holds a program in the list of a device, see \"nkctl net attach ... link\".
+update puts another program in its place, with expected only if the link holds that one now.
+detach takes the program out of the list and keeps the link. A device that is called bpf or id is
+reached by \"dev bpf\".
 ";
 
 pub const ATTACH: &str = "\
@@ -98,4 +118,117 @@ the id of a free pcie-root-port.
 memory is about the arguments that share the guest's memory, which a guest needs once: with SIZE,
 such as 2G, they are printed. By default they are printed for cloud-hypervisor (512M) and not for
 QEMU.
+";
+
+pub const PROG: &str = "\
+Usage: nkctl prog { show | list } [ PROG ]
+       nkctl prog load OBJ [ name NAME ] [ pinmaps ] [ map name NAME { pinned NAME | id ID } ]...
+       nkctl prog check OBJ [ name NAME ] [ map name NAME { pinned NAME | id ID } ]...
+       nkctl prog dump { xlated | jited } PROG [ { file FILE | [ opcodes ] [ linum ] } ]
+       nkctl prog run PROG data_in FILE [ data_out FILE [ data_size_out L ] ]
+                [ ctx_in FILE ] [ ctx_out FILE [ ctx_size_out M ] ] [ repeat N ] [ interpreter ]
+       nkctl prog tracelog [ { follow | once } ]
+       nkctl prog unload PROG
+       nkctl prog resume PROG
+
+PROG := { [ id ] ID | [ name ] NAME | tag TAG }
+
+The grammar and the output are those of bpftool; -p alone asks for JSON, too. FILE may be - for
+standard input or output. Programs stay until they are unloaded, attached or not.
+
+load takes an ELF object that clang made and loads its programs, or the one of that name. pinmaps
+keeps every map under its name; map uses one that is there already. check says whether the object
+would load. run passes a frame through a program; ctx is struct __sk_buff. tracelog prints what
+programs say with bpf_trace_printk. resume lets a program run again that was stopped too often.
+";
+
+pub const MAP: &str = "\
+Usage: nkctl map { show | list } [ MAP ]
+       nkctl map dump MAP
+       nkctl map lookup MAP key DATA
+       nkctl map update MAP [ key DATA ] value VALUE [ { any | exist | noexist } ]
+       nkctl map delete MAP key DATA
+       nkctl map getnext MAP [ key DATA ]
+       nkctl map { push | enqueue } MAP value VALUE
+       nkctl map { pop | dequeue | peek } MAP
+       nkctl map event_pipe MAP [ cpu N ] [ once ]
+       nkctl map freeze MAP
+       nkctl map unpin MAP
+
+MAP := { [ id ] ID | [ name ] NAME | pinned NAME }
+DATA := { [ hex ] OCTET... | DIGITS }
+VALUE := { DATA | prog PROG | map MAP | id ID | pinned NAME }
+PROG := { [ id ] ID | [ name ] NAME | tag TAG }
+
+The grammar and the output are those of bpftool; -p alone asks for JSON, too. An OCTET is decimal,
+or hexadecimal with 0x or after hex; DIGITS are those of all octets in hexadecimal. A value of a
+per-CPU map is written to every shard. VALUE is a program or a map for maps that hold such.
+
+event_pipe prints what programs put into a ring buffer or a perf event array until it is
+interrupted. Events are taken by the first who asks; with cpu those of other shards are not printed.
+";
+
+pub const NET: &str = "\
+Usage: nkctl net { show | list } [ dev DEV ]
+       nkctl net attach TYPE PROG dev DEV [ before [ X ] ] [ after [ X ] ] [ replace PROG ]
+                [ expected-revision N ] [ link ]
+       nkctl net detach TYPE [ PROG ] dev DEV [ before [ X ] ] [ after [ X ] ] [ expected-revision N ]
+
+TYPE := { netkit_primary | netkit_peer }
+PROG := { [ id ] ID | [ name ] NAME | tag TAG }
+X := { PROG | link ID }
+
+Programs of a list run in its order, netkit_primary for what the primary device sends, netkit_peer
+for what its peer sends. before and after without X are the front and the end of the list; a new
+program goes to the end by default. With link the program is held by a BPF link, see
+\"nkctl link help bpf\". expected-revision refuses the change if the list has changed meanwhile; -d
+shows revisions.
+";
+
+pub const TRACE: &str = "\
+Usage: nkctl trace DEVICE packet FRAME [ brief ] [ mark N ] [ priority N ] [ gso N ] [ limit N ]
+
+DEVICE := [ dev ] NAME
+FRAME := { FILE[:N] | hex:DIGITS | LAYER,LAYER... }
+LAYER := { { eth | vlan | arp | ipv4 | ipv6 | udp | tcp | icmp }[(FIELD=VALUE,...)] |
+           payload={ N | hex:DIGITS } }
+
+Prints what would become of a frame that the device sends: devices, programs, instructions with the
+registers that they change, helpers, verdicts. Nothing is delivered. brief leaves the instructions
+out, limit shows so many at most. -d adds the frame as it would be delivered.
+
+FILE has the frame's octets, or is a capture in the format of pcap, of which packet N is taken.
+
+FIELD by LAYER, with its default:
+       eth      src 00:00:00:00:00:00, dst 00:00:00:00:00:00, type
+       vlan     id 1, priority 0, type
+       arp      op request, sha 00:00:00:00:00:00, spa 10.0.0.1, tha 00:00:00:00:00:00, tpa 10.0.0.2
+       ipv4     src 10.0.0.1, dst 10.0.0.2, ttl 64, tos 0, id 0, df 1, protocol
+       ipv6     src fd00::1, dst fd00::2, hops 64, class 0, flow 0, next
+       udp      sport 1024, dport 1025
+       tcp      sport 1024, dport 1025, seq 0, ack 0, window 65535, flags S (of FSRPAUEC)
+       icmp     type 8 (128 in ipv6), code 0, id 0, seq 0
+
+Types, protocols, lengths and checksums follow from the layers. eth may be left out. For example
+       nkctl trace nk0 packet 'ipv4(dst=10.1.1.7),tcp(dport=80),payload=64'
+";
+
+pub const ROUTE: &str = "\
+Usage: nkctl route { show | list } domain NAME
+       nkctl route { add | replace } PREFIX [ via ADDRESS ] dev DEV [ src ADDRESS ] [ mtu MTU ] domain NAME
+       nkctl route delete PREFIX [ via ADDRESS ] [ dev DEV ] [ src ADDRESS ] [ mtu MTU ] domain NAME
+
+PREFIX := [ to ] { default | ADDRESS[/LENGTH] }
+
+Routes that programs of the domain look up, with bpf_fib_lookup or bpf_redirect_neigh. netns is
+another word for domain.
+";
+
+pub const NEIGHBOUR: &str = "\
+Usage: nkctl neigh { show | list } domain NAME
+       nkctl neigh { add | replace } [ to ] ADDRESS lladdr LLADDR dev DEV domain NAME
+       nkctl neigh delete [ to ] ADDRESS dev DEV domain NAME
+
+Neighbours that programs of the domain look up, with bpf_fib_lookup or bpf_redirect_neigh. netns is
+another word for domain.
 ";

@@ -2,12 +2,14 @@
 
 mod add;
 mod attributes;
+mod bpf;
 mod netkit;
 mod set;
 mod show;
 
 use vmm_glue::Client;
 
+pub use self::attributes::link_layer_address;
 use crate::cli::Options;
 use crate::command::Output;
 use crate::error::Error;
@@ -22,6 +24,7 @@ pub enum Command {
     Set(set::Set),
     Delete(set::Delete),
     Show(show::Show),
+    Bpf(bpf::Command),
 }
 
 impl Command {
@@ -35,9 +38,14 @@ impl Command {
             _ if is("add") => Command::Add(add::Add::parse(words)?),
             _ if is("set") || is("change") => Command::Set(set::Set::parse(words)?),
             _ if is("replace") => return Err(no_replace(command)),
+            _ if is("delete") && bpf::follows(words) => Command::Bpf(bpf::Command::parse(command, words)?),
             _ if is("delete") => Command::Delete(set::Delete::parse(words)?),
-            _ if is("show") || is("lst") || is("list") => Command::Show(show::Show::parse(words)?),
+            _ if is("show") || is("lst") || is("list") => match bpf::follows(words) {
+                true => Command::Bpf(bpf::Command::parse(command, words)?),
+                false => Command::Show(show::Show::parse(words)?),
+            },
             _ if is("help") => return Err(UsageError::Information(help_on(words.next()))),
+            _ if is("update") || is("detach") => Command::Bpf(bpf::Command::parse(command, words)?),
             _ => {
                 return Err(UsageError::UnknownCommand {
                     word: command.into(),
@@ -53,6 +61,7 @@ impl Command {
             Command::Set(set) => set.run(client),
             Command::Delete(delete) => delete.run(client),
             Command::Show(show) => show.run(client, options),
+            Command::Bpf(bpf) => bpf.run(client, options.as_bpftool()),
         }
     }
 }
@@ -70,6 +79,7 @@ pub fn device_name(words: &mut Words<'_>, help: &'static str) -> Result<String, 
 fn help_on(kind: Option<&str>) -> &'static str {
     match kind {
         Some("netkit") => help::NETKIT,
+        Some("bpf") => help::BPF_LINK,
         _ => help::LINK,
     }
 }

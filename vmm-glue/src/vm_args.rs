@@ -87,7 +87,7 @@ impl VmArgs {
             true => Output::json(&self.vmm.hot_plug(nic)?, options)?,
             false => Output::text(self.command_line(nic)?),
         };
-        output.notes = self.notes(nic, options);
+        output.notes = self.notes(nic, options).into_iter().map(String::from).collect();
         Ok(output)
     }
 

@@ -18,6 +18,11 @@ impl<'a> Words<'a> {
         self.words.get(self.read).map(String::as_str)
     }
 
+    /// The word behind the next one.
+    pub fn peek_second(&self) -> Option<&'a str> {
+        self.words.get(self.read + 1).map(String::as_str)
+    }
+
     /// Makes the word just read the next one again.
     pub fn put_back(&mut self) {
         self.read = self.read.saturating_sub(1);
@@ -63,15 +68,25 @@ pub fn abbreviates_option(word: &str, full: &str) -> bool {
 
 /// A number as strtol(3) reads it, with base 0: decimal, `0x` hexadecimal or `0` octal.
 pub fn number(word: &str, name: &'static str) -> Result<u32, UsageError> {
+    let value = i32::try_from(long(word, name)?).map_err(|_| UsageError::invalid_value(word, name))?;
+    Ok(value.unsigned_abs())
+}
+
+/// As [`number`], for what has all of 32 bits.
+pub fn unsigned(word: &str, name: &'static str) -> Result<u32, UsageError> {
+    u32::try_from(long(word, name)?).map_err(|_| UsageError::invalid_value(word, name))
+}
+
+/// As [`number`], for what has 64 bits.
+pub fn long(word: &str, name: &'static str) -> Result<u64, UsageError> {
     let (digits, base) = match word.strip_prefix("0x").or(word.strip_prefix("0X")) {
         Some(digits) => (digits, 16),
         None if word.len() > 1 && word.starts_with('0') => (&word[1..], 8),
         None => (word, 10),
     };
-    let plain = digits.chars().all(|c| c.is_ascii_hexdigit());
-    match u32::from_str_radix(digits, base) {
-        Ok(value) if plain && i32::try_from(value).is_ok() => Ok(value),
-        _ => Err(UsageError::invalid_value(word, name)),
+    match digits.chars().all(|c| c.is_ascii_hexdigit()) {
+        true => u64::from_str_radix(digits, base).map_err(|_| UsageError::invalid_value(word, name)),
+        false => Err(UsageError::invalid_value(word, name)),
     }
 }
 
@@ -116,6 +131,10 @@ mod tests {
         ] {
             assert_eq!(read(wrong), None, "{wrong:?}");
         }
+        assert_eq!(unsigned("0xffffffff", "mark").ok(), Some(u32::MAX));
+        assert_eq!(unsigned("0x100000000", "mark").ok(), None);
+        assert_eq!(long("18446744073709551615", "revision").ok(), Some(u64::MAX));
+        assert_eq!(long("18446744073709551616", "revision").ok(), None);
         assert_eq!(short("65535", "headroom").ok(), Some(65535));
         assert_eq!(short("65536", "headroom").ok(), None);
     }

@@ -1,7 +1,11 @@
 //! The HTTP API on a unix socket.
 
+mod dump;
+mod entries;
+mod maps;
 mod peer;
 mod problem;
+mod programs;
 mod routes;
 
 use std::io;

@@ -5,19 +5,21 @@ use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Path, Reque
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::IntoResponse;
-use axum::routing::{get, patch, put};
+use axum::routing::{get, patch, post, put};
 use axum::{Json, Router, middleware};
 use netkit_api as api;
 use utoipa::OpenApi;
 
-use super::peer;
 use super::problem::Refusal;
+use super::{maps, peer, programs};
 use crate::daemon::{ControlHandle, DaemonError};
 
 /// The longest request body, in octets.
 const BODY_LIMIT: usize = 64 * 1024;
+/// The longest request body that holds an object file or a frame.
+const OBJECT_LIMIT: usize = 32 * 1024 * 1024;
 
-type Answer<T> = Result<T, Refusal>;
+pub(super) type Answer<T> = Result<T, Refusal>;
 
 /// The OpenAPI document, generated from the handlers and types below.
 #[derive(Debug, OpenApi)]
@@ -39,7 +41,38 @@ type Answer<T> = Result<T, Refusal>;
         drops,
         device_drops,
         about,
-        document
+        document,
+        programs::list,
+        programs::show,
+        programs::load,
+        programs::set,
+        programs::unload,
+        programs::xlated,
+        programs::jited,
+        programs::run,
+        programs::tracelog,
+        programs::lists,
+        programs::device_lists,
+        programs::attach,
+        programs::detach,
+        programs::links,
+        programs::link,
+        programs::update_link,
+        programs::detach_link,
+        programs::delete_link,
+        programs::trace,
+        maps::list,
+        maps::show,
+        maps::unpin,
+        maps::entries,
+        maps::operate,
+        maps::events,
+        maps::routes,
+        maps::set_route,
+        maps::delete_route,
+        maps::neighbours,
+        maps::set_neighbour,
+        maps::delete_neighbour
     ),
     components(schemas(api::Problem), responses(Refusal))
 )]
@@ -58,7 +91,59 @@ pub fn router(control: ControlHandle) -> Router {
         .route("/v1/devices/{name}/netkit", patch(change))
         .route("/v1/devices/{name}/attachment", put(attach).delete(detach))
         .route("/v1/devices/{name}/drops", get(device_drops))
+        .route("/v1/devices/{name}/lists", get(programs::device_lists))
+        .route("/v1/devices/{name}/lists/{list}", post(programs::attach))
+        .route("/v1/devices/{name}/lists/{list}/detach", post(programs::detach))
+        .route(
+            "/v1/devices/{name}/trace",
+            post(programs::trace).layer(DefaultBodyLimit::max(OBJECT_LIMIT)),
+        )
         .route("/v1/drops", get(drops))
+        .route(
+            "/v1/programs",
+            get(programs::list)
+                .post(programs::load)
+                .layer(DefaultBodyLimit::max(OBJECT_LIMIT)),
+        )
+        .route(
+            "/v1/programs/{program}",
+            get(programs::show).patch(programs::set).delete(programs::unload),
+        )
+        .route("/v1/programs/{program}/xlated", get(programs::xlated))
+        .route("/v1/programs/{program}/jited", get(programs::jited))
+        .route(
+            "/v1/programs/{program}/run",
+            post(programs::run).layer(DefaultBodyLimit::max(OBJECT_LIMIT)),
+        )
+        .route("/v1/tracelog", get(programs::tracelog))
+        .route("/v1/lists", get(programs::lists))
+        .route("/v1/links", get(programs::links))
+        .route(
+            "/v1/links/{id}",
+            get(programs::link)
+                .patch(programs::update_link)
+                .delete(programs::delete_link),
+        )
+        .route("/v1/links/{id}/detach", post(programs::detach_link))
+        .route("/v1/maps", get(maps::list))
+        .route("/v1/maps/{map}", get(maps::show))
+        .route("/v1/maps/{map}/pin", axum::routing::delete(maps::unpin))
+        .route("/v1/maps/{map}/entries", get(maps::entries))
+        .route("/v1/maps/{map}/events", post(maps::events))
+        .route("/v1/maps/{map}/{operation}", post(maps::operate))
+        .route(
+            "/v1/domains/{domain}/routes",
+            get(maps::routes).post(maps::set_route),
+        )
+        .route("/v1/domains/{domain}/routes/delete", post(maps::delete_route))
+        .route(
+            "/v1/domains/{domain}/neighbours",
+            get(maps::neighbours).post(maps::set_neighbour),
+        )
+        .route(
+            "/v1/domains/{domain}/neighbours/delete",
+            post(maps::delete_neighbour),
+        )
         .route("/v1/daemon", get(about))
         .route("/openapi.json", get(document))
         .fallback(no_resource)
@@ -69,7 +154,7 @@ pub fn router(control: ControlHandle) -> Router {
 }
 
 /// A JSON object as the body, whose faults are problems too.
-struct Body<T>(T);
+pub(super) struct Body<T>(pub T);
 
 impl<T, S> FromRequest<S> for Body<T>
 where
@@ -258,10 +343,10 @@ async fn document() -> Json<utoipa::openapi::OpenApi> {
     Json(openapi())
 }
 
-fn no_content((): ()) -> Answer<StatusCode> {
+pub(super) fn no_content((): ()) -> Answer<StatusCode> {
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn refuse(error: DaemonError) -> Answer<StatusCode> {
+pub(super) fn refuse(error: DaemonError) -> Answer<StatusCode> {
     Err(error.into())
 }

@@ -1,6 +1,6 @@
 //! The event loop that the daemon lives on, and how other threads reach it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::sync::Arc;
@@ -8,14 +8,17 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use devices::memory::sigbus;
 use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
-use netkit::{Ifindex, Model};
+use netkit::{Ifindex, Model, ProgramId};
+use policy::engine::{Engine, SavedEngine};
+use policy::object::Object;
 use tokio::sync::oneshot;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use vmm_sys_util::timerfd::TimerFd;
 
 use super::store::{SavedAttachment, Store, StoreError};
-use super::{Config, Daemon, DaemonError};
+use super::{Config, Daemon, DaemonError, programs};
 use crate::dataplane::{Forwarder, Plan, Workers};
+use crate::programs::LoadedProgram;
 
 type Command = Box<dyn FnOnce(&mut Daemon, &mut Reactor) + Send>;
 
@@ -82,7 +85,25 @@ impl Control {
         let store = config.state_dir.as_deref().map(Store::open).transpose()?;
         let saved = store.as_ref().map(Store::load).transpose()?.unwrap_or_default();
         let shards = config.workers + 1;
-        let model = match Model::restore(&saved.model, shards, seed()?) {
+        let mut engine = Engine::new(policy::engine::Config {
+            // One for each worker, one for the control thread, one for runs that the API asks for.
+            shards: shards + 1,
+            fuel: config.programs.fuel,
+            directory: programs::map_directory(config.state_dir.as_ref()),
+            quarantine: config.programs.quarantine,
+            interpreter_only: config.programs.interpreter_only,
+        });
+        if let Some(store) = &store {
+            restore_programs(&mut engine, store, &saved.programs)?;
+        }
+        let find = |id: ProgramId| -> Option<Arc<dyn netkit::Program>> {
+            Some(Arc::new(LoadedProgram(engine.program(id.0)?.clone())))
+        };
+        let restored = Model::restore(&saved.model, shards, seed()?).and_then(|mut model| {
+            model.restore_lists(&saved.model, find)?;
+            Ok(model)
+        });
+        let model = match restored {
             Ok(model) => model,
             Err(error) => match &store {
                 Some(store) => return Err(store.corrupt(&error).into()),
@@ -97,6 +118,8 @@ impl Control {
             workers,
             forwarder: Forwarder::new(config.workers),
             store,
+            engine,
+            test_run: Arc::default(),
         };
         let (sender, commands) = channel();
         let wake = Arc::new(EventFd::new(EFD_NONBLOCK)?);
@@ -270,6 +293,21 @@ impl ControlHandle {
         let _ = self.wake.write(1);
         Ok(receiver)
     }
+}
+
+/// Takes up the programs of the saved state with their maps.
+fn restore_programs(engine: &mut Engine, store: &Store, saved: &SavedEngine) -> Result<(), StoreError> {
+    let names = Engine::objects_of(saved);
+    let mut objects = BTreeMap::new();
+    for name in &names {
+        let object = Object::parse(&store.load_object(name)?).map_err(|error| store.corrupt(&error))?;
+        objects.insert(name.clone(), object);
+    }
+    engine
+        .restore(saved, &objects)
+        .map_err(|error| store.corrupt(&error))?;
+    store.keep_objects(&names);
+    Ok(())
 }
 
 /// Turns SIGTERM and SIGINT into something to wait on.

@@ -50,6 +50,71 @@ pub enum DaemonError {
         /// What is allowed.
         allowed: &'static str,
     },
+    /// An object was not loaded.
+    #[error("cannot load the object: {0}")]
+    Load(#[from] policy::engine::LoadError),
+    /// No program of that id, name or tag.
+    #[error("there is no program {wanted}; list the programs to see which there are")]
+    NoSuchProgram {
+        /// What was asked for.
+        wanted: String,
+    },
+    /// No map of that id or name.
+    #[error("there is no map {wanted}; list the maps to see which there are")]
+    NoSuchMap {
+        /// What was asked for.
+        wanted: String,
+    },
+    /// A name that several have.
+    #[error("more than one {what} is called {wanted}: {} and {} are; use the id", ids.0, ids.1)]
+    Ambiguous {
+        /// Of what.
+        what: &'static str,
+        /// The name.
+        wanted: String,
+        /// The first two.
+        ids: (u32, u32),
+    },
+    /// A program that is to go is attached.
+    #[error("program {program} is in use ({places}); detach it first")]
+    ProgramInUse {
+        /// Its name.
+        program: String,
+        /// Where.
+        places: String,
+    },
+    /// A map without a pin was to lose it.
+    #[error("map {map} is not pinned; it goes when no program uses it any more")]
+    NotPinned {
+        /// Its name.
+        map: String,
+    },
+    /// A map refused.
+    #[error("map {map} refuses {operation}: {errno}")]
+    MapOperation {
+        /// What was tried.
+        operation: String,
+        /// On which map.
+        map: String,
+        /// What bpf(2) would say.
+        errno: policy::Errno,
+    },
+    /// No such route or neighbour.
+    #[error("there is no {what} in domain {domain}; list them to see which there are")]
+    NoSuchRoute {
+        /// Which.
+        what: String,
+        /// Where.
+        domain: String,
+    },
+    /// A device of another domain.
+    #[error("{device} is not in domain {domain}; name a device that is")]
+    OutsideDomain {
+        /// The device.
+        device: String,
+        /// The domain.
+        domain: String,
+    },
     /// The control thread has ended.
     #[error("the daemon is shutting down")]
     ShuttingDown,
@@ -65,7 +130,15 @@ impl DaemonError {
             DaemonError::Tap(TapError::BadName(_) | TapError::BadQueues(_))
             | DaemonError::BadValue { .. } => libc::EINVAL,
             DaemonError::NotSaved(error) => error.errno(),
-            DaemonError::Attached { .. } => libc::EBUSY,
+            DaemonError::Attached { .. } | DaemonError::ProgramInUse { .. } => libc::EBUSY,
+            DaemonError::Load(error) => error.errno().0,
+            DaemonError::NoSuchProgram { .. }
+            | DaemonError::NoSuchMap { .. }
+            | DaemonError::NotPinned { .. } => libc::ENOENT,
+            DaemonError::NoSuchRoute { .. } => libc::ESRCH,
+            DaemonError::Ambiguous { .. } => libc::EINVAL,
+            DaemonError::OutsideDomain { .. } => libc::ENODEV,
+            DaemonError::MapOperation { errno, .. } => errno.0,
             DaemonError::NotAttached { .. } => libc::ENOENT,
             DaemonError::SocketTaken { .. } => libc::EADDRINUSE,
             DaemonError::ShuttingDown => libc::ESHUTDOWN,

@@ -7,14 +7,20 @@ mod control;
 mod convert;
 mod devices;
 mod error;
+mod maps;
 mod plan;
+mod programs;
 mod rarp;
 mod store;
+mod trace;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
 use netkit::{Ifindex, Model};
+use policy::QuarantineRule;
+use policy::engine::Engine;
 
 use crate::dataplane::{Forwarder, Workers};
 
@@ -24,6 +30,7 @@ use store::Store;
 
 pub use control::{Control, ControlHandle, Reactor, StartError};
 pub use error::DaemonError;
+pub use programs::ParsedObject;
 pub use store::StoreError;
 
 /// How the daemon is to be set up.
@@ -33,6 +40,19 @@ pub struct Config {
     pub state_dir: Option<PathBuf>,
     /// Data-path threads.
     pub workers: usize,
+    /// How programs are run.
+    pub programs: ProgramRules,
+}
+
+/// How programs are run.
+#[derive(Debug, Clone, Copy)]
+pub struct ProgramRules {
+    /// Instructions that a run may take, counted at loop heads and calls.
+    pub fuel: i64,
+    /// When programs go into quarantine.
+    pub quarantine: QuarantineRule,
+    /// Use the interpreter even where programs can be compiled.
+    pub interpreter_only: bool,
 }
 
 /// The daemon's state. Only the control thread touches it.
@@ -46,4 +66,7 @@ pub struct Daemon {
     /// The control thread's own, for frames that the daemon itself sends.
     forwarder: Forwarder,
     store: Option<Store>,
+    engine: Engine,
+    /// Held while a program runs on the control plane's shard.
+    test_run: Arc<Mutex<()>>,
 }

@@ -13,6 +13,11 @@ impl Daemon {
     /// Puts the present state in force and on disk. When this returns no worker sees the state before.
     pub(super) fn commit(&mut self) -> Result<(), DaemonError> {
         self.publish();
+        self.save()
+    }
+
+    /// Puts the present state on disk.
+    pub(super) fn save(&self) -> Result<(), DaemonError> {
         let Some(store) = &self.store else { return Ok(()) };
         let mut attachments: Vec<SavedAttachment> =
             self.waiting.values().map(|it| it.saved.clone()).collect();
@@ -26,6 +31,7 @@ impl Daemon {
             schema: 0,
             model: self.model.save(),
             attachments,
+            programs: self.saved_engine(),
         })?)
     }
 

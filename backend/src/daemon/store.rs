@@ -1,5 +1,6 @@
 //! The desired state on disk: one file, replaced whole, under a lock that keeps a second daemon away.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
@@ -7,11 +8,13 @@ use std::path::{Path, PathBuf};
 
 use netkit::{Ifindex, SavedModel};
 use netkit_api::AttachmentSpec;
+use policy::engine::SavedEngine;
 use serde::{Deserialize, Serialize};
 
 const SCHEMA: u32 = 1;
 const FILE: &str = "state.json";
 const LOCK: &str = "lock";
+const OBJECTS: &str = "objects";
 
 /// The state directory of this daemon.
 #[derive(Debug)]
@@ -30,6 +33,9 @@ pub struct SavedState {
     pub model: SavedModel,
     /// What stands behind them.
     pub attachments: Vec<SavedAttachment>,
+    /// The loaded programs and their maps.
+    #[serde(default)]
+    pub programs: SavedEngine,
 }
 
 /// What stands behind a device.
@@ -162,6 +168,47 @@ impl Store {
             File::open(&self.dir)?.sync_all()
         };
         write().map_err(|source| failed("write", &path, source))
+    }
+
+    /// Keeps an object file under the name that the state knows it by.
+    pub fn save_object(&self, name: &str, octets: &[u8]) -> Result<(), StoreError> {
+        let dir = self.dir.join(OBJECTS);
+        let path = dir.join(name);
+        if path.exists() {
+            return Ok(());
+        }
+        let next = dir.join("next");
+        let write = || -> io::Result<()> {
+            std::fs::create_dir_all(&dir)?;
+            let mut file = File::create(&next)?;
+            file.write_all(octets)?;
+            file.sync_all()?;
+            std::fs::rename(&next, &path)?;
+            File::open(&dir)?.sync_all()
+        };
+        write().map_err(|source| failed("write", &path, source))
+    }
+
+    /// An object file.
+    pub fn load_object(&self, name: &str) -> Result<Vec<u8>, StoreError> {
+        let path = self.dir.join(OBJECTS).join(name);
+        std::fs::read(&path).map_err(|source| failed("read", &path, source))
+    }
+
+    /// Removes the object files that the state does not refer to.
+    pub fn keep_objects(&self, wanted: &BTreeSet<String>) {
+        let Ok(entries) = std::fs::read_dir(self.dir.join(OBJECTS)) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            if !entry
+                .file_name()
+                .to_str()
+                .is_some_and(|name| wanted.contains(name))
+            {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
     }
 
     /// The error for a state that parses but makes no sense.

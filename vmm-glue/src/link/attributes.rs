@@ -189,7 +189,7 @@ fn check_name(word: &str, key: &str) -> Result<(), UsageError> {
 }
 
 /// Six octets of one or two hexadecimal digits, written with two.
-fn link_layer_address(word: &str) -> Result<String, UsageError> {
+pub fn link_layer_address(word: &str) -> Result<String, UsageError> {
     let octet = |text: &str| match text.len() {
         1 | 2 if text.chars().all(|c| c.is_ascii_hexdigit()) => Some(format!("{text:0>2}").to_lowercase()),
         _ => None,

@@ -60,6 +60,27 @@ const NAMES: [&str; 35] = [
 ];
 
 impl MapKind {
+    /// The kind as bpftool names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            MapKind::Hash => "hash",
+            MapKind::Array => "array",
+            MapKind::ProgArray => "prog_array",
+            MapKind::PerfEventArray => "perf_event_array",
+            MapKind::PercpuHash => "percpu_hash",
+            MapKind::PercpuArray => "percpu_array",
+            MapKind::LruHash => "lru_hash",
+            MapKind::LruPercpuHash => "lru_percpu_hash",
+            MapKind::LpmTrie => "lpm_trie",
+            MapKind::ArrayOfMaps => "array_of_maps",
+            MapKind::HashOfMaps => "hash_of_maps",
+            MapKind::Queue => "queue",
+            MapKind::Stack => "stack",
+            MapKind::Ringbuf => "ringbuf",
+            MapKind::BloomFilter => "bloom_filter",
+        }
+    }
+
     /// The kind with a number, if we have it.
     pub fn of(number: u32) -> Option<MapKind> {
         Some(match number {

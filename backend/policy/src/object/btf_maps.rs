@@ -150,6 +150,7 @@ fn parse(btf: &Arc<Btf>, name: &str, target: u32, outer: Option<&str>) -> Result
     if map.definition.kind == 0 {
         return Err("its `type` is missing".into());
     }
+    map.definition.spin_lock_offset = spin_lock(btf, types.1);
     if types != (0, 0) {
         map.definition.types = Some(MapTypes {
             btf: btf.clone(),
@@ -158,6 +159,23 @@ fn parse(btf: &Arc<Btf>, name: &str, target: u32, outer: Option<&str>) -> Result
         });
     }
     Ok(map)
+}
+
+/// Where a value has its spin lock (btf.c: `btf_find_spin_lock`).
+fn spin_lock(btf: &Btf, value: u32) -> Option<u32> {
+    let (_, value) = btf.resolve(value).ok()?;
+    let Kind::Struct(value) = value.kind else {
+        return None;
+    };
+    let is_lock = |member: &Member| {
+        let found = btf.resolve(member.target);
+        found.is_ok_and(|(_, found)| found.name == "bpf_spin_lock" && matches!(found.kind, Kind::Struct(_)))
+    };
+    value
+        .members
+        .into_iter()
+        .find(is_lock)
+        .map(|member| member.bit_offset / 8)
 }
 
 /// Reads `__array(values, …)`: what the maps in a map of maps are, or that programs are functions.
