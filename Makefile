@@ -23,7 +23,7 @@ test: setup ## Set up, build, and run every test that this machine can run
 test-fast: ## Run the tests that boot no guest
 	cargo build --workspace --bins
 	cargo test --workspace --lib --bins
-	cargo test -p devices -p netkit -p netkitd -p vmm-glue
+	cargo test -p devices -p netkit -p policy -p netkitd -p vmm-glue
 
 test-guest-ch: setup ## Run the cloud-hypervisor tests; needs CLOUD_HYPERVISOR=/path/to/binary
 	cargo build --workspace --bins
@@ -35,13 +35,18 @@ lint: ## Check format, clippy with warnings denied, licences and dependencies
 	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
 	cargo deny --log-level error check bans licenses sources
 
-bench: ## Measure one frame's way, stage by stage
+bench: ## Measure one frame's way stage by stage, and programs and maps against the kernel's
 	cargo bench -p netkitd
+	cargo bench -p policy --features bench-raw
 
-fuzz: ## Run the property tests with many more cases than `make test` does
+fuzz: ## Run the property and differential tests with many more cases than `make test` does
 	PROPTEST_CASES=$${CASES:-20000} cargo test --release -p devices -p netkit
+	CASES=$${CASES:-100000} PROPTEST_CASES=$${CASES:-20000} cargo test --release -p policy
+
+policies: ## Build the ready policies anew (needs clang)
+	$(MAKE) -C backend/policies
 
 doc: ## Build the API documentation of the crates
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
-.PHONY: help setup demo test test-fast test-guest-ch lint bench fuzz doc
+.PHONY: help setup demo test test-fast test-guest-ch lint bench fuzz policies doc

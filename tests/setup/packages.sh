@@ -6,8 +6,8 @@
 set -eu
 
 PACKAGES="
-    busybox-static ca-certificates cpio dash ethtool gcc ipxe-qemu iperf3 iproute2 iputils-ping kmod libc6-dev
-    make pkg-config qemu-system-x86 tcpdump xz-utils
+    bpftool busybox-static ca-certificates clang cpio dash ethtool gcc ipxe-qemu iperf3 iproute2 iputils-ping kmod
+    libbpf-dev libc6-dev llvm make pkg-config qemu-system-x86 tcpdump xz-utils
 "
 QEMU_WANTED=1:10.0
 SOURCES="/etc/apt/sources.list.d/debian.sources /etc/apt/sources.list"
