@@ -119,7 +119,7 @@ pub struct ProgramRun {
     pub data_in: String,
     /// `struct __sk_buff`, in base64; what it does not reach is zero.
     pub ctx_in: Option<String>,
-    /// How often to run; 0 is once. The frame is not set back in between.
+    /// How often to run; 0 is once. The frame is not set back in between. After ten seconds it is enough.
     pub repeat: u32,
     /// Use the interpreter.
     pub interpreter: bool,
@@ -261,7 +261,7 @@ pub struct TraceRequest {
     pub gso_size: u16,
     /// Leave out the instructions, and show only what calls and verdicts do.
     pub brief: bool,
-    /// The most instructions to show; 0 is 10000.
+    /// The most instructions to show, up to 100000; 0 is 10000.
     pub limit: u32,
 }
 

@@ -9,7 +9,7 @@ use crate::map::Map;
 use crate::memory::{Memory, MemoryError};
 
 /// Map handles are below this; 0 is no map.
-const HANDLES: usize = 0x8000;
+pub(crate) const HANDLES: usize = 4096;
 
 /// Memory, machines and handles. Programs of different domains cannot reach each other's maps.
 #[derive(Debug)]

@@ -16,6 +16,8 @@ use crate::programs::LoadedProgram;
 
 /// Instructions that are shown unless the caller says otherwise.
 const INSTRUCTIONS: u32 = 10_000;
+/// The most instructions that are shown, whatever the caller says.
+const INSTRUCTIONS_MAX: u32 = 100_000;
 
 /// Everything that a trace needs. It is run without the daemon, which goes on meanwhile.
 #[derive(Debug)]

@@ -62,7 +62,7 @@ pub enum LoadError {
         second: String,
     },
     /// A domain has no number left for another map.
-    #[error("map {0} would be one too many: the programs that share maps have 32767 of them")]
+    #[error("map {0} would be one too many: programs that share maps can have 4095 of them")]
     TooManyMaps(String),
     /// What a map should hold from the start cannot be put into it.
     #[error("map {map}: cannot put {what} into it: {errno}")]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::HANDLES;
 use crate::engine::{Engine, EngineMap, LoadError};
 use crate::map::{Map, MapKind};
 use crate::memory::{Block, Section};
@@ -144,7 +145,7 @@ impl Engine {
             map: definition.name.clone(),
             source,
         })?;
-        if saved.handle == 0 || saved.handle >= 0x8000 || self.maps.contains_key(&saved.id) {
+        if saved.handle == 0 || usize::from(saved.handle) >= HANDLES || self.maps.contains_key(&saved.id) {
             return Err(LoadError::Saved(format!(
                 "map {} has an impossible number",
                 saved.id
