@@ -62,7 +62,7 @@ impl Daemon {
             left: if request.limit == 0 {
                 INSTRUCTIONS
             } else {
-                request.limit
+                request.limit.min(INSTRUCTIONS_MAX)
             },
         }));
         let shard = self.engine.test_shard();
