@@ -1,5 +1,6 @@
 //! One shard's place to run the programs of a map domain: its window, and what stands around a run.
 
+use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use crate::layout::{
 };
 use crate::map::Map;
 use crate::memory::{Memory, View};
-use crate::packet::{Environment, Metadata, Octets};
+use crate::packet::{Environment, Gso, Metadata, Octets, VlanTag, copy_frame};
 use crate::{Errno, Program};
 
 /// The words that compiled code uses, at fixed places.
@@ -32,7 +33,7 @@ pub struct Words {
     pub instruction: u32,
     /// Where the native stack was when compiled code was entered last: where an abort returns to.
     pub abort_stack: usize,
-    /// The native address of a faulting access; 0 for none.
+    /// The native address of the last faulting access.
     pub fault_pc: usize,
     /// The process address of a faulting access.
     pub fault_address: usize,
@@ -78,7 +79,6 @@ pub struct Machine {
     pub lock: Option<u32>,
     /// What helpers remember.
     pub helpers: crate::helper::State,
-    environment: Option<NonNull<dyn Environment>>,
 }
 
 // SAFETY: the pointers in a machine are set for the time of a run by the thread that runs, and are not used otherwise.
@@ -94,9 +94,12 @@ pub struct PacketState {
     /// Octets behind the linear part.
     pub fragments_len: u32,
     /// What travels beside the octets. The program writes some of it in the context: see [`Machine::import_context`].
-    pub metadata: Metadata,
-    octets: Option<NonNull<dyn Octets>>,
+    pub metadata: Held,
 }
+
+/// The caller's packet for the time of a run. It is used as what travels beside the octets.
+#[derive(Debug)]
+pub struct Held(Option<NonNull<Packet<'static>>>);
 
 /// What a run works on.
 #[expect(missing_debug_implementations, reason = "trait objects")]
@@ -107,6 +110,34 @@ pub struct Packet<'a> {
     pub octets: &'a mut dyn Octets,
     /// What surrounds the run.
     pub environment: &'a mut dyn Environment,
+}
+
+impl Held {
+    #[inline]
+    fn packet(&self) -> *mut Packet<'static> {
+        match self.0 {
+            Some(packet) => packet.as_ptr(),
+            None => unreachable!("only during a run"),
+        }
+    }
+}
+
+impl Deref for Held {
+    type Target = Metadata;
+
+    #[inline]
+    fn deref(&self) -> &Metadata {
+        // SAFETY: set for the time of the run from a reference that outlives it (`begin`).
+        unsafe { &(*self.packet()).metadata }
+    }
+}
+
+impl DerefMut for Held {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Metadata {
+        // SAFETY: as above; the caller does not use it during the run.
+        unsafe { &mut (*self.packet()).metadata }
+    }
 }
 
 impl Machine {
@@ -134,15 +165,13 @@ impl Machine {
                 data: PACKET_DATA,
                 data_end: PACKET_DATA,
                 fragments_len: 0,
-                metadata: Metadata::default(),
-                octets: None,
+                metadata: Held(None),
             },
             executor: Executor::Interpreter,
             program: std::ptr::null(),
             fault: None,
             lock: None,
             helpers: crate::helper::State::default(),
-            environment: None,
         }
     }
 
@@ -238,43 +267,35 @@ impl Machine {
 
     /// The surroundings of the run.
     pub fn environment(&mut self) -> &mut dyn Environment {
-        match &mut self.environment {
-            // SAFETY: set for the time of the run from a reference that outlives it (`begin`); the machine is
-            // borrowed for as long as the result.
-            Some(environment) => unsafe { environment.as_mut() },
-            None => unreachable!("only during a run"),
-        }
+        // SAFETY: set for the time of the run from a reference that outlives it (`begin`); the machine is borrowed for
+        // as long as the result.
+        unsafe { &mut *(*self.packet.metadata.packet()).environment }
     }
 
     /// Puts a frame and its context into the window.
+    #[inline(always)]
     pub(crate) fn begin(&mut self, packet: &mut Packet<'_>) {
-        let linear = packet.octets.linear();
+        let (linear, fragments_len) = packet.octets.parts();
         let len = linear.len().min((PACKET_LEN - HEADROOM) as usize);
         // SAFETY: the packet region is mapped and only this thread uses this window; `len` octets fit in it.
-        unsafe { std::ptr::copy_nonoverlapping(linear.as_ptr(), self.view.at(PACKET_DATA), len) };
+        unsafe { copy_frame(linear.as_ptr(), self.view.at(PACKET_DATA), len) };
         self.packet.data = PACKET_DATA;
         self.packet.data_end = PACKET_DATA + len as u32;
-        self.packet.fragments_len = packet.octets.fragments_len() as u32;
-        self.packet.metadata = packet.metadata;
-        // SAFETY: the lifetime is cut off; `end` forgets the pointers before the borrows end.
-        unsafe {
-            self.packet.octets = Some(erase_octets(packet.octets));
-            self.environment = Some(erase_environment(packet.environment));
-        }
+        self.packet.fragments_len = fragments_len as u32;
+        self.fill_context(&packet.metadata);
+        // The lifetime is cut off; `end` forgets the pointer before the borrow ends.
+        self.packet.metadata = Held(Some(NonNull::from(packet).cast()));
         self.words.stopped = 0;
         self.words.tail_calls = TAIL_CALLS_MAX;
-        self.words.fault_pc = 0;
         self.fault = None;
         self.lock = None;
-        self.export_context();
     }
 
     /// Takes the frame, and what the program may write in its context, back out of the window.
+    #[inline(always)]
     pub(crate) fn end(&mut self, packet: &mut Packet<'_>) {
-        self.import_context();
-        self.packet.octets = None;
-        self.environment = None;
-        packet.metadata = self.packet.metadata;
+        self.packet.metadata = Held(None);
+        take_in(self.context(), &mut packet.metadata);
         let linear = self.linear();
         // SAFETY: the linear part lies in the packet region of this window, which no other thread uses.
         let linear = unsafe { std::slice::from_raw_parts(linear, self.linear_len() as usize) };
@@ -362,71 +383,68 @@ impl Machine {
 
     /// The frame's fragments.
     pub fn octets(&self) -> &dyn Octets {
-        match &self.packet.octets {
-            // SAFETY: set for the time of the run from a reference that outlives it (`begin`).
-            Some(octets) => unsafe { octets.as_ref() },
-            None => unreachable!("only during a run"),
-        }
+        // SAFETY: set for the time of the run from a reference that outlives it (`begin`).
+        unsafe { &*(*self.packet.metadata.packet()).octets }
     }
 
     /// The frame's fragments, to be changed.
     pub fn octets_mut<'m>(&mut self) -> &'m mut dyn Octets {
-        match &mut self.packet.octets {
-            // SAFETY: as in `octets`; callers use the result at once and hold no other (the module's own rule).
-            Some(octets) => unsafe { octets.as_mut() },
-            None => unreachable!("only during a run"),
-        }
+        // SAFETY: as in `octets`; callers use the result at once and hold no other (the module's own rule).
+        unsafe { &mut *(*self.packet.metadata.packet()).octets }
     }
 
     /// Writes the context, all of it, from what the machine knows. Call it after the frame or its metadata changed;
     /// what the program wrote is taken in first by those who change metadata.
     pub fn export_context(&mut self) {
-        let metadata = &self.packet.metadata;
-        let len = self.packet_len();
-        let (gso_size, gso_segs, wire_len) = match &metadata.offload.gso {
-            None => (0, 0, len),
-            Some(gso) => {
-                let payload = len.saturating_sub(u32::from(gso.header_len));
-                let segments = u32::from(gso.segments).max(payload.div_ceil(u32::from(gso.size).max(1)));
-                let headers = segments
-                    .saturating_sub(1)
-                    .saturating_mul(u32::from(gso.header_len));
-                (u32::from(gso.size), segments, len.saturating_add(headers))
-            }
-        };
-        let context = SkBuff {
-            len,
-            pkt_type: metadata.packet_type,
-            mark: metadata.mark,
-            queue_mapping: u32::from(metadata.queue_mapping),
-            protocol: u32::from(metadata.protocol.to_be()),
-            vlan_present: u32::from(metadata.vlan.is_some()),
-            vlan_tci: metadata.vlan.map_or(0, |tag| u32::from(tag.tci)),
-            vlan_proto: metadata.vlan.map_or(0, |tag| u32::from(tag.protocol.to_be())),
-            priority: metadata.priority,
-            ingress_ifindex: metadata.ingress_ifindex,
-            ifindex: metadata.ifindex,
-            tc_index: u32::from(metadata.tc_index),
-            cb: metadata.cb,
-            hash: metadata.hash,
-            tc_classid: metadata.tc_classid,
-            data: self.packet.data,
-            data_end: self.packet.data_end,
-            napi_id: 0,
-            socket: [0; 13],
-            data_meta: self.packet.data,
-            flow_keys: 0,
-            tstamp: metadata.tstamp,
-            wire_len,
-            gso_segs,
-            sk: 0,
-            gso_size,
-            tstamp_type: metadata.tstamp_type,
-            padding: [0; 3],
-            hwtstamp: 0,
-        };
+        self.show(&self.packet.metadata);
+    }
+
+    /// Writes the context, all of it, with this metadata.
+    pub(crate) fn show(&self, metadata: &Metadata) {
         // SAFETY: the context page is mapped, aligned, and only this thread uses it.
-        unsafe { self.view.at(CONTEXT).cast::<SkBuff>().write(context) };
+        unsafe { self.view.at(CONTEXT).cast::<SkBuff>().write(SkBuff::default()) };
+        self.fill_context(metadata);
+    }
+
+    /// Writes the fields of the context that are not always 0. Those that are may hold what a program of this domain
+    /// stored there, to nobody's harm; the kernel's verifier would not have let it.
+    #[inline(always)]
+    fn fill_context(&self, metadata: &Metadata) {
+        let len = self.packet_len();
+        let segments = match &metadata.offload.gso {
+            None => Segments {
+                size: 0,
+                count: 0,
+                wire_len: len,
+            },
+            Some(gso) => Segments::of(gso, len),
+        };
+        let vlan = metadata.vlan.unwrap_or(VlanTag { protocol: 0, tci: 0 });
+        // SAFETY: the context page is mapped, aligned, and only this thread uses it; any octets are a context.
+        let context = unsafe { &mut *self.view.at(CONTEXT).cast::<SkBuff>() };
+        context.len = len;
+        context.pkt_type = metadata.packet_type;
+        context.mark = metadata.mark;
+        context.queue_mapping = u32::from(metadata.queue_mapping);
+        context.protocol = u32::from(metadata.protocol.to_be());
+        context.vlan_present = u32::from(metadata.vlan.is_some());
+        context.vlan_tci = u32::from(vlan.tci);
+        context.vlan_proto = u32::from(vlan.protocol.to_be());
+        context.priority = metadata.priority;
+        context.ingress_ifindex = metadata.ingress_ifindex;
+        context.ifindex = metadata.ifindex;
+        context.tc_index = u32::from(metadata.tc_index);
+        context.cb = metadata.cb;
+        context.hash = metadata.hash;
+        context.tc_classid = metadata.tc_classid;
+        context.data = self.packet.data;
+        context.data_end = self.packet.data_end;
+        context.data_meta = self.packet.data;
+        context.tstamp = metadata.tstamp;
+        context.wire_len = segments.wire_len;
+        context.gso_segs = segments.count;
+        context.gso_size = segments.size;
+        context.tstamp_type = metadata.tstamp_type;
     }
 
     /// The context, octet for octet.
@@ -437,31 +455,48 @@ impl Machine {
 
     /// Takes in the fields that a tc program may write (filter.c: `tc_cls_act_is_valid_access`).
     pub fn import_context(&mut self) {
+        let context = self.context();
+        take_in(context, &mut self.packet.metadata);
+    }
+
+    /// The context as it is now.
+    #[inline(always)]
+    fn context<'a>(&self) -> &'a SkBuff {
         // SAFETY: the context page is mapped, aligned, and only this thread uses it; any octets are a context.
-        let context = unsafe { &*self.view.at(CONTEXT).cast::<SkBuff>() };
-        let metadata = &mut self.packet.metadata;
-        metadata.mark = context.mark;
-        metadata.queue_mapping = context.queue_mapping as u16;
-        metadata.priority = context.priority;
-        metadata.tc_index = context.tc_index as u16;
-        metadata.cb = context.cb;
-        metadata.tc_classid = context.tc_classid;
-        metadata.tstamp = context.tstamp;
+        unsafe { &*self.view.at(CONTEXT).cast::<SkBuff>() }
     }
 }
 
-unsafe fn erase_octets(octets: &mut dyn Octets) -> NonNull<dyn Octets> {
-    // SAFETY: the caller forgets the pointer before the borrow ends.
-    unsafe {
-        std::mem::transmute::<NonNull<dyn Octets + '_>, NonNull<dyn Octets + 'static>>(NonNull::from(octets))
-    }
+/// Takes in the fields that a tc program may write (filter.c: `tc_cls_act_is_valid_access`).
+#[inline(always)]
+fn take_in(context: &SkBuff, metadata: &mut Metadata) {
+    metadata.mark = context.mark;
+    metadata.queue_mapping = context.queue_mapping as u16;
+    metadata.priority = context.priority;
+    metadata.tc_index = context.tc_index as u16;
+    metadata.cb = context.cb;
+    metadata.tc_classid = context.tc_classid;
+    metadata.tstamp = context.tstamp;
 }
 
-unsafe fn erase_environment(environment: &mut dyn Environment) -> NonNull<dyn Environment> {
-    // SAFETY: the caller forgets the pointer before the borrow ends.
-    unsafe {
-        std::mem::transmute::<NonNull<dyn Environment + '_>, NonNull<dyn Environment + 'static>>(
-            NonNull::from(environment),
-        )
+/// What a program sees of segmentation that is still to be done.
+struct Segments {
+    size: u32,
+    count: u32,
+    wire_len: u32,
+}
+
+impl Segments {
+    /// Of a frame of so many octets.
+    fn of(gso: &Gso, len: u32) -> Segments {
+        let (size, header_len) = (u32::from(gso.size), u32::from(gso.header_len));
+        let payload = len.saturating_sub(header_len);
+        let count = u32::from(gso.segments).max(payload.div_ceil(size.max(1)));
+        let headers = count.saturating_sub(1).saturating_mul(header_len);
+        Segments {
+            size,
+            count,
+            wire_len: len.saturating_add(headers),
+        }
     }
 }

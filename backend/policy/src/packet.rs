@@ -13,6 +13,11 @@ pub trait Octets {
     /// Octets behind the linear part.
     fn fragments_len(&self) -> usize;
 
+    /// The linear part, and how many octets are behind it.
+    fn parts(&self) -> (&[u8], usize) {
+        (self.linear(), self.fragments_len())
+    }
+
     /// Copies octets of the fragments, from `offset` in them. The caller has seen to it that they are there.
     fn read_fragments(&self, offset: usize, to: &mut [u8]);
 
@@ -25,29 +30,33 @@ pub trait Octets {
 }
 
 /// What travels beside a frame's octets: the fields of `struct sk_buff` that programs and helpers see.
+///
+/// What programs write stands apart from what they only read, and no two are neighbours here that are in the context:
+/// they would be fetched at once, which takes a processor long when one of them has just been stored.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[repr(C)]
 pub struct Metadata {
     /// `PACKET_HOST` and so on (linux/if_packet.h).
     pub packet_type: u32,
-    pub mark: u32,
-    pub queue_mapping: u16,
-    /// EtherType in host order.
-    pub protocol: u16,
-    /// The tag that the frame carries beside its octets.
-    pub vlan: Option<VlanTag>,
-    pub priority: u32,
     pub ingress_ifindex: u32,
-    /// The device that the program runs on.
-    pub ifindex: u32,
-    pub tc_index: u16,
-    pub cb: [u32; 5],
     /// 0 is not computed.
     pub hash: u32,
+    /// The device that the program runs on.
+    pub ifindex: u32,
+    pub mark: u32,
+    pub priority: u32,
     pub tc_classid: u32,
+    pub cb: [u32; 5],
     /// In nanoseconds; 0 is unset.
     pub tstamp: u64,
     /// `BPF_SKB_CLOCK_*` (linux/bpf.h).
     pub tstamp_type: u8,
+    pub queue_mapping: u16,
+    /// EtherType in host order.
+    pub protocol: u16,
+    pub tc_index: u16,
+    /// The tag that the frame carries beside its octets.
+    pub vlan: Option<VlanTag>,
     /// What is still to be computed or cut.
     pub offload: Offload,
     /// Where the headers are.
@@ -230,8 +239,11 @@ impl Octets for Vec<u8> {
     }
 
     fn set_linear(&mut self, octets: &[u8]) {
-        self.clear();
-        self.extend_from_slice(octets);
+        if self.len() != octets.len() {
+            return replace(self, octets);
+        }
+        // SAFETY: both are that long, and one is borrowed mutably.
+        unsafe { copy_frame(octets.as_ptr(), self.as_mut_ptr(), octets.len()) };
     }
 
     fn fragments_len(&self) -> usize {
@@ -243,4 +255,38 @@ impl Octets for Vec<u8> {
     fn take_fragments(&mut self, _to: &mut [u8]) {}
 
     fn truncate_fragments(&mut self, _len: usize) {}
+}
+
+/// Out of the way of frames that stay as long as they are.
+#[cold]
+fn replace(all: &mut Vec<u8>, octets: &[u8]) {
+    all.clear();
+    all.extend_from_slice(octets);
+}
+
+/// Copies octets, of which there are mostly few.
+///
+/// # Safety
+/// There are `len` octets at both, and they do not overlap.
+#[inline(always)]
+pub(crate) unsafe fn copy_frame(from: *const u8, to: *mut u8, len: usize) {
+    // SAFETY: all copies lie within the `len` octets.
+    unsafe {
+        match len {
+            32..=64 => copy_ends::<32>(from, to, len),
+            65..=128 => copy_ends::<64>(from, to, len),
+            _ => std::ptr::copy_nonoverlapping(from, to, len),
+        }
+    }
+}
+
+/// Copies the last and the first `END` of `len` octets, which are all of them.
+#[inline(always)]
+unsafe fn copy_ends<const END: usize>(from: *const u8, to: *mut u8, len: usize) {
+    let last = len - END;
+    // SAFETY: the caller guarantees that there are so many octets.
+    unsafe {
+        std::ptr::copy_nonoverlapping(from.add(last), to.add(last), END);
+        std::ptr::copy_nonoverlapping(from, to, END);
+    }
 }

@@ -81,13 +81,16 @@ impl Program {
     /// No other thread runs a program of this domain with the same shard, nor does the environment.
     #[inline]
     pub unsafe fn run(&self, shard: usize, packet: &mut Packet<'_>) -> Result<u32, Fault> {
-        self.statistics.count(shard, || {
-            // SAFETY: the caller guarantees what `enter` needs.
-            unsafe {
-                self.domain
-                    .enter(shard, |machine| self.run_on(machine, self.executor(), packet))
-            }
-        })
+        let timed = self.statistics.count(shard);
+        // SAFETY: the caller guarantees what `enter` needs.
+        let result = unsafe {
+            self.domain
+                .enter(shard, |machine| self.run_on(machine, self.executor(), packet))
+        };
+        if let Some(since) = timed {
+            self.statistics.add(shard, since);
+        }
+        unboxed(result)
     }
 
     /// Runs the program in the interpreter, watched, and returns r0's low 32 bits. What the program tail calls is
@@ -108,7 +111,7 @@ impl Program {
                 self.run_with(machine, Executor::Interpreter, packet, run)
             })
         };
-        result.map(|r0| r0 as u32)
+        unboxed(result.map(|r0| r0 as u32))
     }
 
     /// Runs the program on octets: r1 is the address of the frame's first one, r2 their number. Returns all of r0. This
@@ -122,11 +125,11 @@ impl Program {
             self.call(machine, 0, [data, len, 0, 0, 0], STACK_TOP)
         };
         // SAFETY: the caller guarantees what `enter` needs.
-        unsafe {
+        unboxed(unsafe {
             self.domain.enter(shard, |machine| {
                 self.run_with(machine, self.executor(), packet, run)
             })
-        }
+        })
     }
 
     /// The engine that runs the program unless somebody asks for the other one.
@@ -138,17 +141,18 @@ impl Program {
     }
 
     /// Runs the program on a machine, with the engine of the caller's choice.
+    #[inline]
     pub(crate) fn run_on(
         &self,
         machine: &mut Machine,
         executor: Executor,
         packet: &mut Packet<'_>,
-    ) -> Result<u32, Fault> {
+    ) -> Result<u32, Box<Fault>> {
         let run = |machine: &mut Machine| self.call(machine, 0, ON_CONTEXT, STACK_TOP);
         self.run_with(machine, executor, packet, run).map(|r0| r0 as u32)
     }
 
-    /// What stands around each run.
+    /// What stands around each run. The fault is behind a pointer, so that the result fits in registers.
     #[inline]
     fn run_with(
         &self,
@@ -156,7 +160,7 @@ impl Program {
         executor: Executor,
         packet: &mut Packet<'_>,
         run: impl FnOnce(&mut Machine) -> Result<u64, Stopped>,
-    ) -> Result<u64, Fault> {
+    ) -> Result<u64, Box<Fault>> {
         machine.program = self;
         machine.executor = executor;
         machine.words.fuel = self.fuel;
@@ -170,6 +174,7 @@ impl Program {
     }
 
     /// Runs a function with the machine's engine; `frame` is its r10.
+    #[inline]
     pub(crate) fn call(
         &self,
         machine: &mut Machine,
@@ -236,16 +241,25 @@ impl Machine {
 
     /// Why the run was stopped, with where.
     #[cold]
-    fn take_fault(&mut self) -> Fault {
+    fn take_fault(&mut self) -> Box<Fault> {
         let program = self.program();
         let instruction = self.words.instruction as usize;
         let line = program.code.line(instruction);
-        Fault {
+        Box::new(Fault {
             kind: self.fault.unwrap_or(FaultKind::Fuel),
             program: program.id,
             name: program.name.clone(),
             instruction,
             line: line.map(|line| format!("{}:{}: {}", line.file, line.line, line.text.trim())),
-        }
+        })
+    }
+}
+
+/// The result as callers get it.
+#[inline(always)]
+fn unboxed<T>(result: Result<T, Box<Fault>>) -> Result<T, Fault> {
+    match result {
+        Ok(value) => Ok(value),
+        Err(fault) => Err(*fault),
     }
 }

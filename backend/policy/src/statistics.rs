@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 /// One run in so many is timed.
-const SAMPLE: u64 = 64;
+const SAMPLE: u64 = 256;
 
 /// Counters of one program, a set for each shard.
 #[derive(Debug)]
@@ -23,21 +23,23 @@ impl Statistics {
         Statistics((0..shards).map(|_| Shard::default()).collect())
     }
 
-    /// Does the work of a run on a shard, and counts it. The shard's own thread is the only one that writes its counters.
+    /// Counts a run that is about to begin on a shard. If the result is some time, the run is to be timed, and
+    /// [`Statistics::add`] told. The shard's own thread is the only one that writes its counters.
     #[inline]
-    pub fn count<T>(&self, shard: usize, work: impl FnOnce() -> T) -> T {
+    pub fn count(&self, shard: usize) -> Option<Instant> {
         let counters = &self.0[shard];
         let runs = counters.runs.load(Ordering::Relaxed) + 1;
         counters.runs.store(runs, Ordering::Relaxed);
-        if !runs.is_multiple_of(SAMPLE) {
-            return work();
-        }
-        let start = Instant::now();
-        let result = work();
-        let time = start.elapsed().as_nanos() as u64 * SAMPLE;
+        runs.is_multiple_of(SAMPLE).then(now)
+    }
+
+    /// Takes a run that began at some time, and has ended, for all those that are not timed.
+    #[cold]
+    pub fn add(&self, shard: usize, since: Instant) {
+        let counters = &self.0[shard];
+        let time = since.elapsed().as_nanos() as u64 * SAMPLE;
         let sum = counters.nanoseconds.load(Ordering::Relaxed) + time;
         counters.nanoseconds.store(sum, Ordering::Relaxed);
-        result
     }
 
     /// Runs on all shards.
@@ -53,4 +55,9 @@ impl Statistics {
         let time = |shard: &Shard| shard.nanoseconds.load(Ordering::Relaxed);
         self.0.iter().map(time).sum()
     }
+}
+
+#[cold]
+fn now() -> Instant {
+    Instant::now()
 }

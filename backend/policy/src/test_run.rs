@@ -97,12 +97,12 @@ impl Program {
                 self.domain
                     .enter(shard, |machine| self.run_on(machine, executor, &mut packet))
             };
-            retval = ran.map_err(TestError::Fault)?;
+            retval = ran.map_err(|fault| TestError::Fault(*fault))?;
             count += 1;
         }
         let duration = start.elapsed() / count;
         let export = |machine: &mut Machine| {
-            machine.export_context();
+            machine.show(&packet.metadata);
             machine.context_octets()
         };
         // SAFETY: as above.

@@ -57,7 +57,8 @@ fn unlock(call: &mut Call<'_>, [address, ..]: [u64; 5]) -> Answer {
 /// Lets go of the lock that the program holds.
 #[inline]
 pub(super) fn release(machine: &mut Machine) {
-    if let Some(address) = machine.lock.take() {
+    if let Some(address) = machine.lock {
+        machine.lock = None;
         // SAFETY: the word is aligned and accessible: `lock` has seen to it.
         let word = unsafe { AtomicU32::from_ptr(machine.view().at(address).cast()) };
         word.store(FREE, Ordering::Release);

@@ -83,7 +83,7 @@ fn clone_redirect(call: &mut Call<'_>, [_, ifindex, flags, ..]: [u64; 5]) -> Ans
     let machine = &mut *call.machine;
     // The copy goes with what the program wrote into the context until now.
     machine.import_context();
-    let metadata = machine.packet.metadata;
+    let metadata = *machine.packet.metadata;
     let len = machine.linear_len();
     // SAFETY: the linear part lies in the packet region of this window, which no other thread uses.
     let linear = unsafe { std::slice::from_raw_parts(machine.linear(), len as usize) };

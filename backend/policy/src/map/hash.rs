@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::blocks::Blocks;
 use super::error::MapError;
-use super::hasher::{Hasher, same};
+use super::hasher::{Hasher, Short, same};
 use super::header::Header;
 use super::kind::{MapKind, flag};
 use super::lru::Lru;
@@ -204,10 +204,26 @@ impl Hash {
     /// The key can be read.
     #[inline(always)]
     pub(super) unsafe fn slot(&self, view: View, key: *const u8) -> Option<u32> {
+        let view = self.view(view);
         // SAFETY: the caller guarantees the key.
         unsafe {
-            let hash = self.hasher.hash(key, self.key_size);
-            self.find(self.view(view), hash, key)
+            match self.key_size {
+                4 => self.find_short::<4>(view, key),
+                8 => self.find_short::<8>(view, key),
+                12 => self.find_short::<12>(view, key),
+                16 => self.find_short::<16>(view, key),
+                len => self.find(view, self.hasher.hash(key, len), key),
+            }
+        }
+    }
+
+    #[inline]
+    unsafe fn find_short<const LEN: usize>(&self, view: View, key: *const u8) -> Option<u32> {
+        // SAFETY: the caller guarantees the key, and that this is its length; the slots' keys are mapped.
+        unsafe {
+            let key = Short::<LEN>::fresh(key);
+            let matches = |slot| Short::stored(self.key(view, slot)) == key;
+            self.table.find(self.hasher.hash_short(key), matches)
         }
     }
 

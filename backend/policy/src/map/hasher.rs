@@ -31,6 +31,13 @@ impl Hasher {
         u64::from_ne_bytes(seed)
     }
 
+    /// The hash of a short key, which is the same as that of its octets.
+    #[inline(always)]
+    pub(super) fn hash_short<const LEN: usize>(&self, Short(first, second): Short<LEN>) -> u64 {
+        let [a, b, c] = self.0;
+        fold(fold(first ^ b, second ^ a ^ LEN as u64) ^ c, b)
+    }
+
     /// The hash of `len` octets, each of which is read at least once. Others may write them meanwhile: then the hash
     /// is of something that lay there in parts.
     ///
@@ -66,6 +73,48 @@ impl Hasher {
             let mut rest = [0; 16];
             std::ptr::copy(key.add(done), rest.as_mut_ptr(), len - done);
             fold(word8(rest.as_ptr()) ^ b, word8(rest.as_ptr().add(8)) ^ state)
+        }
+    }
+}
+
+/// A key of 4, 8, 12 or 16 octets in registers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Short<const LEN: usize>(u64, u64);
+
+impl<const LEN: usize> Short<LEN> {
+    /// A key that a program has just put together of addresses and ports. It is read by two octets: a processor is slow
+    /// to read at once what was stored in parts, and still under way to the cache.
+    ///
+    /// # Safety
+    /// `LEN` octets can be read.
+    #[inline(always)]
+    pub(super) unsafe fn fresh(key: *const u8) -> Short<LEN> {
+        #[repr(C, packed)]
+        struct Pair(u16);
+        let word = |start: usize| {
+            (start..LEN.min(start + 8)).step_by(2).fold(0, |word, at| {
+                // SAFETY: within the `LEN` octets. Volatile, or the compiler makes one access of all.
+                let Pair(pair) = unsafe { key.add(at).cast::<Pair>().read_volatile() };
+                word | u64::from(pair) << (8 * (at - start))
+            })
+        };
+        Short(word(0), word(8))
+    }
+
+    /// A key that lies in a map.
+    ///
+    /// # Safety
+    /// `LEN` octets can be read.
+    #[inline(always)]
+    pub(super) unsafe fn stored(key: *const u8) -> Short<LEN> {
+        // SAFETY: all reads are within the `LEN` octets.
+        unsafe {
+            match LEN {
+                4 => Short(word4(key), 0),
+                8 => Short(word8(key), 0),
+                12 => Short(word8(key), word4(key.add(8))),
+                _ => Short(word8(key), word8(key.add(8))),
+            }
         }
     }
 }
@@ -135,6 +184,24 @@ mod tests {
                 assert!(same(key.as_ptr(), key.clone().as_ptr(), len));
             }
         }
+    }
+
+    #[test]
+    fn short_keys_are_the_same_however_they_are_read() {
+        fn check<const LEN: usize>() {
+            let key: Vec<u8> = (1..=LEN as u8).collect();
+            let hasher = Hasher::new(1);
+            // SAFETY: the key is as long as it says.
+            unsafe {
+                let fresh = Short::<LEN>::fresh(key.as_ptr());
+                assert_eq!(fresh, Short::stored(key.as_ptr()));
+                assert_eq!(hasher.hash_short(fresh), hasher.hash(key.as_ptr(), LEN));
+            }
+        }
+        check::<4>();
+        check::<8>();
+        check::<12>();
+        check::<16>();
     }
 
     #[test]

@@ -116,7 +116,7 @@ fn remove_room(machine: &mut Machine, offset: u32, len: u32, flags: u64) -> Resu
     }
     check_datagrams(machine, flags)?;
     frame::remove(machine, offset, len)?;
-    let metadata = &mut machine.packet.metadata;
+    let metadata = &mut *machine.packet.metadata;
     match flags & DECAP_L3 {
         DECAP_L3_IPV4 => metadata.protocol = ETH_P_IP,
         DECAP_L3_IPV6 => metadata.protocol = ETH_P_IPV6,
@@ -159,7 +159,7 @@ fn check_encapsulation(machine: &Machine, len: u32, flags: u64) -> Result<(), Er
 
 /// Remembers the outer header that the program is going to write.
 fn note_encapsulation(machine: &mut Machine, len: u32, flags: u64) {
-    let metadata = &mut machine.packet.metadata;
+    let metadata = &mut *machine.packet.metadata;
     let layers = &mut metadata.layers;
     let (protocol, header_len) = match flags & ENCAP_L3 {
         ENCAP_L3_IPV6 => (ETH_P_IPV6, IPV6_LEN),

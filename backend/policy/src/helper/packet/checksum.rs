@@ -160,7 +160,7 @@ pub extern "sysv64" fn csum_level(
     _: u64,
 ) -> u64 {
     change(machine, |machine| {
-        let metadata = &mut machine.packet.metadata;
+        let metadata = &mut *machine.packet.metadata;
         let offload = &mut metadata.offload;
         let levels = &mut metadata.layers.checksum_level;
         // CHECKSUM_PARTIAL goes before CHECKSUM_UNNECESSARY: a frame is one of them.
@@ -185,7 +185,7 @@ pub extern "sysv64" fn csum_level(
 
 /// skbuff.h: `__skb_reset_checksum_unnecessary`.
 pub fn reset_level(machine: &mut Machine) {
-    let metadata = &mut machine.packet.metadata;
+    let metadata = &mut *machine.packet.metadata;
     if metadata.offload.verified && metadata.offload.partial.is_none() {
         metadata.offload.verified = false;
         metadata.layers.checksum_level = 0;

@@ -37,7 +37,7 @@ pub fn read<const LEN: usize>(machine: &Machine, offset: u32) -> Option<[u8; LEN
 /// Puts `len` zero octets behind the first `offset` ones of the linear part (`bpf_skb_generic_push`). Fails with ENOMEM
 /// if the window has no room for them, or an offset into the frame no bits.
 pub fn insert(machine: &mut Machine, offset: u32, len: u32) -> Result<(), Errno> {
-    let mut moved = machine.packet.metadata;
+    let mut moved = *machine.packet.metadata;
     let offload = &mut moved.offload;
     let further = |place: u16| {
         u32::from(place)
@@ -57,7 +57,7 @@ pub fn insert(machine: &mut Machine, offset: u32, len: u32) -> Result<(), Errno>
         *transport = transport.checked_add(len).ok_or(Errno::ENOMEM)?;
     }
     open_gap(machine, offset, len)?;
-    machine.packet.metadata = moved;
+    *machine.packet.metadata = moved;
     Ok(())
 }
 
@@ -69,7 +69,7 @@ pub fn remove(machine: &mut Machine, offset: u32, len: u32) -> Result<(), Errno>
     unsafe { std::ptr::copy(at(machine, 0), at(machine, len), offset as usize) };
     machine.packet.data += len;
 
-    let metadata = &mut machine.packet.metadata;
+    let metadata = &mut *machine.packet.metadata;
     let offload = &mut metadata.offload;
     let nearer = |place: u16| u32::from(place).checked_sub(len).map(|at| at as u16);
     // skbuff.h: skb_postpull_rcsum; nothing is left to compute if the start is gone.
