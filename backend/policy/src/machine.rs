@@ -388,9 +388,23 @@ impl Machine {
     }
 
     /// The frame's fragments, to be changed.
-    pub fn octets_mut<'m>(&mut self) -> &'m mut dyn Octets {
-        // SAFETY: as in `octets`; callers use the result at once and hold no other (the module's own rule).
+    pub fn octets_mut(&mut self) -> &mut dyn Octets {
+        // SAFETY: as in `octets`; the machine is borrowed for as long as the result.
         unsafe { &mut *(*self.packet.metadata.packet()).octets }
+    }
+
+    /// Has the surroundings send a copy of the frame as it is now, with what the program wrote into the context.
+    pub(crate) fn clone_redirect(&mut self, ifindex: u32, flags: u64) -> Result<(), Errno> {
+        self.import_context();
+        let metadata = *self.packet.metadata;
+        let packet = self.packet.metadata.packet();
+        // SAFETY: the linear part lies in the packet region of this window, which no other thread uses and which the
+        // environment cannot reach; octets and environment are two objects, set for the time of the run (`begin`).
+        unsafe {
+            let linear = std::slice::from_raw_parts(self.linear(), self.linear_len() as usize);
+            let (environment, octets) = (&mut *(*packet).environment, &*(*packet).octets);
+            environment.clone_redirect(linear, octets, &metadata, ifindex, flags)
+        }
     }
 
     /// Writes the context, all of it, from what the machine knows. Call it after the frame or its metadata changed;

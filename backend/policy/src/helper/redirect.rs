@@ -80,17 +80,7 @@ fn clone_redirect(call: &mut Call<'_>, [_, ifindex, flags, ..]: [u64; 5]) -> Ans
     if flags & !BPF_F_INGRESS != 0 {
         return Err(Errno::EINVAL.into());
     }
-    let machine = &mut *call.machine;
-    // The copy goes with what the program wrote into the context until now.
-    machine.import_context();
-    let metadata = *machine.packet.metadata;
-    let len = machine.linear_len();
-    // SAFETY: the linear part lies in the packet region of this window, which no other thread uses.
-    let linear = unsafe { std::slice::from_raw_parts(machine.linear(), len as usize) };
-    let octets = machine.octets_mut();
-    machine
-        .environment()
-        .clone_redirect(linear, octets, &metadata, ifindex as u32, flags)?;
+    call.machine.clone_redirect(ifindex as u32, flags)?;
     Ok(0)
 }
 
