@@ -4,4 +4,5 @@ pub mod api;
 pub mod daemon;
 pub mod dataplane;
 pub mod programs;
+mod rtnetlink;
 pub mod vhost_user;

@@ -2,8 +2,8 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
 use crate::Refusal;
 use crate::packet::{Frame, LINEAR_LEN, MacAddress, OffloadFeatures, Slice, VirtioNetHeader};
@@ -18,6 +18,7 @@ const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
 const TUNGETIFF: libc::c_ulong = 0x8004_54d2;
 const TUNSETOFFLOAD: libc::c_ulong = 0x4004_54d0;
 const TUNSETVNETHDRSZ: libc::c_ulong = 0x4004_54d8;
+const TUNGETDEVNETNS: libc::c_ulong = 0x54e3;
 const TUN_F_CSUM: libc::c_uint = 0x01;
 const TUN_F_TSO4: libc::c_uint = 0x02;
 const TUN_F_TSO6: libc::c_uint = 0x04;
@@ -145,6 +146,38 @@ impl Tap {
         // SAFETY: the kernel filled the address in.
         let data = unsafe { request.ifr_ifru.ifru_hwaddr.sa_data };
         Ok(MacAddress(std::array::from_fn(|index| data[index] as u8)))
+    }
+
+    /// The netdev's ifindex in the network namespace of this thread; `None` if the netdev is in another one, or gone.
+    pub fn host_ifindex(&self) -> Option<u32> {
+        let fd = self.queues.first()?.as_raw_fd();
+        let mut request = interface_request("");
+        // SAFETY: the request outlives the call, and the kernel fills it in. The name may not be the first one any more.
+        if unsafe { libc::ioctl(fd, TUNGETIFF, &mut request) } < 0 || is_elsewhere(fd) {
+            return None;
+        }
+        // SAFETY: the kernel ended the name with a zero.
+        let ifindex = unsafe { libc::if_nametoindex(request.ifr_name.as_ptr()) };
+        (ifindex != 0).then_some(ifindex)
+    }
+}
+
+/// Whether the netdev of a tap queue is in another network namespace than this thread, as far as the kernel tells: it
+/// must be newer than 5.2, and the namespace one in which we have CAP_NET_ADMIN.
+fn is_elsewhere(fd: RawFd) -> bool {
+    // SAFETY: plain system call on an open descriptor; the new descriptor is ours.
+    let namespace = match unsafe { libc::ioctl(fd, TUNGETDEVNETNS) } {
+        namespace if namespace < 0 => return false,
+        // SAFETY: as above.
+        namespace => unsafe { File::from_raw_fd(namespace) },
+    };
+    let identity = |it: &std::fs::Metadata| (it.dev(), it.ino());
+    match (
+        namespace.metadata(),
+        std::fs::metadata("/proc/thread-self/ns/net"),
+    ) {
+        (Ok(theirs), Ok(ours)) => identity(&theirs) != identity(&ours),
+        _ => false,
     }
 }
 

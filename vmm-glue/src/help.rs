@@ -215,13 +215,16 @@ Types, protocols, lengths and checksums follow from the layers. eth may be left 
 
 pub const ROUTE: &str = "\
 Usage: nkctl route { show | list } domain NAME
-       nkctl route { add | replace } PREFIX [ via ADDRESS ] dev DEV [ src ADDRESS ] [ mtu MTU ] domain NAME
-       nkctl route delete PREFIX [ via ADDRESS ] [ dev DEV ] [ src ADDRESS ] [ mtu MTU ] domain NAME
+       nkctl route { add | replace } PREFIX [ via ADDRESS ] dev DEV [ src ADDRESS ]
+                                     [ metric NUMBER ] [ mtu MTU ] domain NAME
+       nkctl route delete PREFIX [ via ADDRESS ] [ dev DEV ] [ src ADDRESS ]
+                                 [ metric NUMBER ] [ mtu MTU ] domain NAME
 
 PREFIX := [ to ] { default | ADDRESS[/LENGTH] }
 
 Routes that programs of the domain look up, with bpf_fib_lookup or bpf_redirect_neigh. netns is
-another word for domain.
+another word for domain. A device with a tap has the routes of the host's netdev too, shown with
+proto kernel; change those with ip.
 ";
 
 pub const NEIGHBOUR: &str = "\
@@ -230,5 +233,6 @@ Usage: nkctl neigh { show | list } domain NAME
        nkctl neigh delete [ to ] ADDRESS dev DEV domain NAME
 
 Neighbours that programs of the domain look up, with bpf_fib_lookup or bpf_redirect_neigh. netns is
-another word for domain.
+another word for domain. A device with a tap has the neighbours of the host's netdev too, shown with
+proto kernel; change those with ip.
 ";

@@ -1,6 +1,6 @@
 //! `nkctl neigh`: the neighbours that programs of a domain look up, in the grammar of `ip neigh`.
 
-use netkit_api::Neighbour;
+use netkit_api::{Neighbour, Origin};
 use serde_json::{Value, json};
 use vmm_glue::Client;
 
@@ -51,6 +51,7 @@ impl Command {
                         address: wanted.address.ok_or(UsageError::Missing("to"))?,
                         device: wanted.device.ok_or(UsageError::Missing("dev"))?,
                         lladdr: wanted.lladdr.ok_or(UsageError::Missing("lladdr"))?,
+                        origin: None,
                     },
                     domain: wanted.domain.ok_or(UsageError::Missing("domain"))?,
                 })
@@ -133,14 +134,19 @@ impl Wanted {
     }
 }
 
-/// All of them are made by hand, and stay.
+/// Those of the API are made by hand, and stay. Those of the host count as long as they are shown.
 fn text(neighbour: &Neighbour) -> String {
     let Neighbour {
         address,
         device,
         lladdr,
+        origin,
     } = neighbour;
-    format!("{address} dev {device} lladdr {lladdr} PERMANENT\n")
+    let state = match origin {
+        Some(Origin::Host) => "proto kernel REACHABLE",
+        _ => "PERMANENT",
+    };
+    format!("{address} dev {device} lladdr {lladdr} {state}\n")
 }
 
 /// Names and order are those of `ip -j neigh show`.
@@ -149,8 +155,14 @@ fn row(neighbour: &Neighbour) -> Value {
         address,
         device,
         lladdr,
+        origin,
     } = neighbour;
-    json!({"dst": address, "dev": device, "lladdr": lladdr, "state": ["PERMANENT"]})
+    match origin {
+        Some(Origin::Host) => {
+            json!({"dst": address, "dev": device, "lladdr": lladdr, "protocol": "kernel", "state": ["REACHABLE"]})
+        }
+        _ => json!({"dst": address, "dev": device, "lladdr": lladdr, "state": ["PERMANENT"]}),
+    }
 }
 
 #[cfg(test)]
@@ -171,6 +183,7 @@ mod tests {
             address: "10.1.1.1".into(),
             device: "nk0".into(),
             lladdr: "aa:00:00:00:00:01".into(),
+            origin: None,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use netkit_api::Route;
+use netkit_api::{Origin, Route};
 use serde_json::{Value, json};
 use vmm_glue::Client;
 
@@ -29,6 +29,7 @@ pub struct Wanted {
     device: Option<String>,
     source: Option<String>,
     mtu: Option<u32>,
+    metric: Option<u32>,
     domain: Option<String>,
 }
 
@@ -100,6 +101,11 @@ impl Wanted {
                     once(&mut wanted.mtu, word, value, number(value, "mtu")?)?;
                     continue;
                 }
+                "metric" => {
+                    let value = words.value()?;
+                    once(&mut wanted.metric, word, value, number(value, "metric")?)?;
+                    continue;
+                }
                 "dev" => &mut wanted.device,
                 "domain" | "netns" => &mut wanted.domain,
                 "help" => return Err(UsageError::Information(help::ROUTE)),
@@ -129,6 +135,8 @@ impl Wanted {
                 device: self.device.ok_or(UsageError::Missing("dev"))?,
                 source: self.source,
                 mtu: self.mtu,
+                metric: self.metric,
+                origin: None,
             },
         })
     }
@@ -141,6 +149,9 @@ impl Wanted {
             && same(&self.device, Some(&route.device))
             && same(&self.source, route.source.as_ref())
             && (self.mtu.is_none() || self.mtu == route.mtu)
+            && self
+                .metric
+                .is_none_or(|metric| metric == route.metric.unwrap_or(0))
     }
 }
 
@@ -205,8 +216,14 @@ fn text(route: &Route) -> String {
         text += &format!(" via {via}");
     }
     text += &format!(" dev {}", route.device);
+    if route.origin == Some(Origin::Host) {
+        text += " proto kernel";
+    }
     if let Some(source) = &route.source {
         text += &format!(" src {source}");
+    }
+    if let Some(metric) = route.metric {
+        text += &format!(" metric {metric}");
     }
     if let Some(mtu) = route.mtu {
         text += &format!(" mtu {mtu}");
@@ -222,8 +239,14 @@ fn row(route: &Route) -> Value {
         row.insert("gateway".into(), json!(via));
     }
     row.insert("dev".into(), json!(route.device));
+    if route.origin == Some(Origin::Host) {
+        row.insert("protocol".into(), json!("kernel"));
+    }
     if let Some(source) = &route.source {
         row.insert("prefsrc".into(), json!(source));
+    }
+    if let Some(metric) = route.metric {
+        row.insert("metric".into(), json!(metric));
     }
     row.insert("flags".into(), json!([]));
     if let Some(mtu) = route.mtu {
@@ -252,6 +275,8 @@ mod tests {
             device: "nk0".into(),
             source: Some("10.1.1.2".into()),
             mtu: Some(1400),
+            metric: None,
+            origin: Some(Origin::Api),
         }
     }
 
@@ -262,11 +287,14 @@ mod tests {
             command(line),
             Command::Add {
                 domain: "red".into(),
-                route: full(),
+                route: Route {
+                    origin: None,
+                    ..full()
+                },
             }
         );
         assert_eq!(
-            command("r replace to 2001:DB8::/32 dev nk0 netns red"),
+            command("r replace to 2001:DB8::/32 dev nk0 metric 7 netns red"),
             Command::Add {
                 domain: "red".into(),
                 route: Route {
@@ -274,6 +302,8 @@ mod tests {
                     via: None,
                     source: None,
                     mtu: None,
+                    metric: Some(7),
+                    origin: None,
                     ..full()
                 },
             }
@@ -319,6 +349,7 @@ mod tests {
             "route del 10.0.0.0/8 via 10.1.1.9 domain red",
             "route del 10.0.0.0/8 dev nk1 domain red",
             "route del 10.0.0.0/8 mtu 1500 domain red",
+            "route del 10.0.0.0/8 metric 5 domain red",
         ] {
             assert!(!wanted(other).selects(&full()), "{other}");
         }
@@ -366,6 +397,25 @@ mod tests {
         for line in ["route help", "route add help", "route show help"] {
             assert!(matches!(parse(line), Err(UsageError::Information(_))), "{line}");
         }
+    }
+
+    #[test]
+    fn a_route_of_the_host_s_is_printed_with_its_protocol_and_metric() {
+        let route = Route {
+            origin: Some(Origin::Host),
+            metric: Some(1024),
+            mtu: None,
+            ..full()
+        };
+        assert_eq!(
+            text(&route),
+            "10.0.0.0/8 via 10.1.1.1 dev nk0 proto kernel src 10.1.1.2 metric 1024\n"
+        );
+        assert_eq!(
+            row(&route).to_string(),
+            "{\"dst\":\"10.0.0.0/8\",\"gateway\":\"10.1.1.1\",\"dev\":\"nk0\",\"protocol\":\"kernel\",\
+             \"prefsrc\":\"10.1.1.2\",\"metric\":1024,\"flags\":[]}"
+        );
     }
 
     #[test]

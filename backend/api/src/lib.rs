@@ -61,7 +61,7 @@ pub use map::{Map, MapEntries, MapEntry, MapEvent, MapRequest};
 pub use object::Object;
 pub use problem::Problem;
 pub use program::{
-    DumpLine, Link, LinkUpdate, ListedProgram, MapChoice, Neighbour, Program, ProgramAttach, ProgramAttached,
-    ProgramDetach, ProgramList, ProgramLoad, ProgramRan, ProgramRun, ProgramSet, ProgramsLoaded, Route,
-    TraceLines, TraceRequest, TraceStep, Traced,
+    DumpLine, Link, LinkUpdate, ListedProgram, MapChoice, Neighbour, Origin, Program, ProgramAttach,
+    ProgramAttached, ProgramDetach, ProgramList, ProgramLoad, ProgramRan, ProgramRun, ProgramSet,
+    ProgramsLoaded, Route, TraceLines, TraceRequest, TraceStep, Traced,
 };

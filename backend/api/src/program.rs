@@ -320,6 +320,22 @@ pub struct Route {
     /// The MTU of the route.
     #[serde(default)]
     pub mtu: Option<u32>,
+    /// Of routes to one destination the one with the smallest metric counts; 0 if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metric: Option<u32>,
+    /// Who has set it. What is asked for is the API's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
+}
+
+/// Who has set a route or a neighbour. Of two for the same destination the API's counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// A caller of this API.
+    Api,
+    /// The host, for the netdev that the device stands for. Only the host can change or delete it.
+    Host,
 }
 
 /// A neighbour of a domain.
@@ -332,4 +348,7 @@ pub struct Neighbour {
     pub device: String,
     /// Its Ethernet address.
     pub lladdr: String,
+    /// Who has set it. What is asked for is the API's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
 }

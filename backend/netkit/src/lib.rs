@@ -71,7 +71,7 @@ pub use mprog::{AttachOptions, Listed, PROGRAMS_MAX, ProgramListing, Relative};
 pub use name::NAME_MAX;
 pub use program::{Context, Program, ProgramKind, Surroundings, verdict};
 pub use request::{ChangeRequest, CreateRequest, PeerRequest};
-pub use routing::{Neighbour, NextHop, Route, Routing};
+pub use routing::{Followed, Neighbour, NextHop, Origin, Route, Routing};
 pub use saved::{SavedDevice, SavedEntry, SavedLink, SavedModel};
 pub use view::{Delivery, DeviceView, Slot, View};
 pub use xmit::{Outcome, xmit, xmit_clone};

@@ -9,7 +9,7 @@ use crate::device::{validate_address, validate_mtu};
 use crate::link::Links;
 use crate::name;
 use crate::random::Random;
-use crate::{Device, Domain, DropReason, Error, Ifindex, Mode, Routing, Statistics};
+use crate::{Device, Domain, DropReason, Error, Followed, Ifindex, Mode, Routing, Statistics};
 
 /// Most devices in a daemon.
 pub const DEVICES_MAX: usize = 65535;
@@ -103,11 +103,17 @@ impl Model {
     }
 
     /// Moves a device to a domain. It keeps its ifindex, its programs and, other than in the kernel,
-    /// stays up: here a move loses no addresses that a new start would have to bring back.
+    /// stays up: here a move loses no addresses that a new start would have to bring back. What leads to it on the host comes along.
     pub fn set_domain(&mut self, ifindex: Ifindex, domain: &str) -> Result<(), Error> {
         let device = self.device_mut(ifindex)?;
-        device.domain = Domain::new(domain)?;
-        Ok(())
+        let before = std::mem::replace(&mut device.domain, Domain::new(domain)?);
+        match self.routing.get_mut(&before) {
+            Some(routing) => {
+                let followed = Arc::make_mut(routing).follow(ifindex, Followed::default());
+                self.follow(ifindex, followed)
+            }
+            None => Ok(()),
+        }
     }
 
     /// Renames a device, also while it is up; one `%d` becomes a free number
@@ -149,6 +155,15 @@ impl Model {
     /// Changes the routes and neighbours of a domain; views see it once they are made anew.
     pub fn change_routing<T>(&mut self, domain: &Domain, change: impl FnOnce(&mut Routing) -> T) -> T {
         change(Arc::make_mut(self.routing.entry(domain.clone()).or_default()))
+    }
+
+    /// Puts what leads to a device on the host in place of what did before. It is seen in the device's domain.
+    pub fn follow(&mut self, ifindex: Ifindex, followed: Followed) -> Result<(), Error> {
+        let domain = self.device(ifindex)?.domain.clone();
+        if followed != Followed::default() || self.routing.contains_key(&domain) {
+            self.change_routing(&domain, |routing| routing.follow(ifindex, followed));
+        }
+        Ok(())
     }
 
     /// A device's counters, summed over all threads.

@@ -87,7 +87,7 @@ impl Model {
             routing: self
                 .routing
                 .iter()
-                .map(|(domain, routing)| (domain.clone(), Routing::clone(routing)))
+                .filter_map(|(domain, routing)| Some((domain.clone(), routing.saved()?)))
                 .collect(),
         }
     }

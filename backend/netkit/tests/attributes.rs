@@ -7,8 +7,8 @@ use common::*;
 use devices::packet::MacAddress;
 
 use netkit::{
-    ChangeRequest, CreateRequest, Created, Device, Errno, Flag, Ifindex, Mode, Model, OperationalState,
-    Pairing, PeerRequest, Policy, Scrub, Target,
+    ChangeRequest, CreateRequest, Created, Device, Errno, Flag, Followed, Ifindex, Mode, Model,
+    OperationalState, Pairing, PeerRequest, Policy, Route, Scrub, Target,
 };
 
 const MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
@@ -474,4 +474,30 @@ fn single() {
         );
     }
     assert_eq!(model.delete(primary), Ok(vec![primary]));
+}
+
+#[test]
+fn what_leads_to_a_device_on_the_host_moves_with_it_to_another_domain() {
+    let (mut model, primary, _) = created(&CreateRequest::default());
+    let followed = Followed {
+        routes: vec![Route {
+            destination: "10.0.0.0".parse().unwrap(),
+            length: 8,
+            via: None,
+            device: primary,
+            source: None,
+            mtu: None,
+            metric: 0,
+        }],
+        neighbours: Vec::new(),
+    };
+    model.follow(primary, followed.clone()).unwrap();
+    let routes = |model: &Model, name: &str| model.routing(&domain(name)).routes().len();
+    assert_eq!((routes(&model, "host"), routes(&model, "red")), (1, 0));
+    model.set_domain(primary, "red").unwrap();
+    assert_eq!((routes(&model, "host"), routes(&model, "red")), (0, 1));
+    assert!(model.save().routing.is_empty(), "the host's routes are not saved");
+    model.delete(primary).unwrap();
+    assert_eq!(routes(&model, "red"), 0);
+    assert_eq!(errno(model.follow(primary, followed)), Err(Errno::ENODEV));
 }

@@ -396,6 +396,7 @@ fn a_next_hop_gives_the_frame_its_ethernet_header() {
             device: target,
             source: None,
             mtu: None,
+            metric: 0,
         });
     });
     let index = target.0;

@@ -133,7 +133,10 @@ impl Daemon {
                     reactor.listen(fd, ifindex);
                 }
             }
-            Attachment::Tap(tap) => self.watch_tap(ifindex, &tap.tap),
+            Attachment::Tap(tap) => {
+                self.watch_tap(ifindex, &tap.tap);
+                self.follow(ifindex, &tap.tap, reactor);
+            }
         }
         self.attachments.insert(ifindex, attachment);
         // The workers must know the device before its first event reaches them, and a client connects at once.
@@ -188,6 +191,7 @@ impl Daemon {
         let Some(attachment) = self.attachments.remove(&ifindex) else {
             return false;
         };
+        self.unfollow(ifindex, reactor);
         self.publish();
         match attachment {
             Attachment::VhostUser(vhost_user) => {

@@ -149,6 +149,7 @@ impl Daemon {
         if !self.waiting.is_empty() {
             self.retry_waiting(reactor);
         }
+        self.follow_changes();
     }
 
     /// When [`Self::tick`] is to be called next; `None` while there is nothing to wait for.
@@ -164,6 +165,7 @@ impl Daemon {
                     .and_then(|(connection, _)| connection.deadline()),
                 Attachment::Tap(_) => None,
             });
+        let deadlines = deadlines.chain(self.follow_due());
         let mut next = deadlines.map(|at| at.saturating_duration_since(now)).min();
         let mut at_most = |wait: Duration| next = Some(next.map_or(wait, |next| next.min(wait)));
         if self.to_be_tried().next().is_some() {

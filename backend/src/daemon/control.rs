@@ -29,6 +29,7 @@ enum Source {
     Terminate,
     Timer,
     MemoryLost,
+    HostRoutes,
     Listener(Ifindex),
     Connection(Ifindex),
 }
@@ -115,6 +116,7 @@ impl Control {
             model,
             attachments: Default::default(),
             waiting: Default::default(),
+            follower: Default::default(),
             workers,
             forwarder: Forwarder::new(config.workers),
             store,
@@ -171,6 +173,7 @@ impl Control {
                 let _ = self.memory_lost.read();
                 self.daemon.check_memory(reactor);
             }
+            Source::HostRoutes => self.daemon.hear_host(reactor),
             Source::Listener(ifindex) => self.daemon.try_connect(ifindex, reactor),
             Source::Connection(ifindex) => self.daemon.converse(ifindex, reactor),
         }
@@ -231,6 +234,11 @@ impl Reactor<'_, '_> {
     /// Hears what a device's front end says.
     pub(super) fn converse(&mut self, fd: RawFd, ifindex: Ifindex) {
         self.add(fd, Source::Connection(ifindex));
+    }
+
+    /// Hears what changes of the host's routes.
+    pub(super) fn hear_host(&mut self, fd: RawFd) {
+        self.add(fd, Source::HostRoutes);
     }
 
     /// Hears no more of a descriptor, which may be closed then.

@@ -133,6 +133,13 @@ pub fn waiting_attachment(saved: &SavedAttachment) -> api::Attachment {
     }
 }
 
+pub fn origin(origin: netkit::Origin) -> api::Origin {
+    match origin {
+        netkit::Origin::Api => api::Origin::Api,
+        netkit::Origin::Host => api::Origin::Host,
+    }
+}
+
 fn mode(mode: api::Mode) -> netkit::Mode {
     match mode {
         api::Mode::L2 => netkit::Mode::L2,

@@ -107,6 +107,12 @@ pub enum DaemonError {
         /// Where.
         domain: String,
     },
+    /// A route or neighbour of the host's was to go.
+    #[error("the {what} is the host's; delete it there, with ip")]
+    OfHost {
+        /// Which.
+        what: String,
+    },
     /// A device of another domain.
     #[error("{device} is not in domain {domain}; name a device that is")]
     OutsideDomain {
@@ -136,6 +142,7 @@ impl DaemonError {
             | DaemonError::NoSuchMap { .. }
             | DaemonError::NotPinned { .. } => libc::ENOENT,
             DaemonError::NoSuchRoute { .. } => libc::ESRCH,
+            DaemonError::OfHost { .. } => libc::EPERM,
             DaemonError::Ambiguous { .. } => libc::EINVAL,
             DaemonError::OutsideDomain { .. } => libc::ENODEV,
             DaemonError::MapOperation { errno, .. } => errno.0,

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use netkit::{Domain, Ifindex, Neighbour, Route};
+use netkit::{Domain, Ifindex, Neighbour, Origin, Route};
 use netkit_api as api;
 use policy::Errno;
 use policy::engine::EngineMap;
@@ -76,20 +76,21 @@ impl Daemon {
         let routing = self.model.routing(&Domain::new(domain)?);
         Ok(routing
             .routes()
-            .iter()
-            .map(|route| self.shown_route(route))
+            .into_iter()
+            .map(|(origin, route)| self.shown_route(origin, route))
             .collect())
     }
 
     /// The neighbours of a domain.
     pub fn neighbours(&self, domain: &str) -> Result<Vec<api::Neighbour>, DaemonError> {
         let routing = self.model.routing(&Domain::new(domain)?);
-        let shown = |neighbour: &Neighbour| api::Neighbour {
+        let shown = |(origin, neighbour): (Origin, &Neighbour)| api::Neighbour {
             address: neighbour.address.to_string(),
             device: self.device_name(neighbour.device),
             lladdr: neighbour.lladdr.to_string(),
+            origin: Some(convert::origin(origin)),
         };
-        Ok(routing.neighbours().iter().map(shown).collect())
+        Ok(routing.neighbours().map(shown).collect())
     }
 
     /// Makes or changes a route.
@@ -105,12 +106,16 @@ impl Daemon {
     pub fn delete_route(&mut self, domain: &str, request: &api::Route) -> Result<(), DaemonError> {
         let domain = Domain::new(domain)?;
         let route = self.route(&domain, request)?;
+        let what = || format!("route to {} through {}", request.destination, request.device);
+        if request.origin == Some(api::Origin::Host) {
+            return Err(DaemonError::OfHost { what: what() });
+        }
         let removed = self.model.change_routing(&domain, |routing| {
             routing.remove_route(route.destination, route.length, route.device)
         });
         if !removed {
             return Err(DaemonError::NoSuchRoute {
-                what: format!("route to {} through {}", request.destination, request.device),
+                what: what(),
                 domain: domain.to_string(),
             });
         }
@@ -137,12 +142,16 @@ impl Daemon {
             ip_address(&request.address)?,
             self.device_in(&domain, &request.device)?,
         );
+        let what = || format!("neighbour {} on {}", request.address, request.device);
+        if request.origin == Some(api::Origin::Host) {
+            return Err(DaemonError::OfHost { what: what() });
+        }
         if !self
             .model
             .change_routing(&domain, |routing| routing.remove_neighbour(address, device))
         {
             return Err(DaemonError::NoSuchRoute {
-                what: format!("neighbour {} on {}", request.address, request.device),
+                what: what(),
                 domain: domain.to_string(),
             });
         }
@@ -163,6 +172,7 @@ impl Daemon {
             device: self.device_in(domain, &request.device)?,
             source: request.source.as_deref().map(ip_address).transpose()?,
             mtu: request.mtu,
+            metric: request.metric.unwrap_or(0),
         })
     }
 
@@ -182,13 +192,15 @@ impl Daemon {
         device.map_or_else(|_| ifindex.to_string(), |device| device.name.clone())
     }
 
-    fn shown_route(&self, route: &Route) -> api::Route {
+    fn shown_route(&self, origin: Origin, route: &Route) -> api::Route {
         api::Route {
             destination: format!("{}/{}", route.destination, route.length),
             via: route.via.map(|via| via.to_string()),
             device: self.device_name(route.device),
             source: route.source.map(|source| source.to_string()),
             mtu: route.mtu,
+            metric: Some(route.metric).filter(|metric| *metric != 0),
+            origin: Some(convert::origin(origin)),
         }
     }
 

@@ -7,6 +7,7 @@ mod control;
 mod convert;
 mod devices;
 mod error;
+mod follow;
 mod maps;
 mod plan;
 mod programs;
@@ -26,6 +27,7 @@ use crate::dataplane::{Forwarder, Workers};
 
 use attach::Waiting;
 use attachment::Attachment;
+use follow::Follower;
 use store::Store;
 
 pub use control::{Control, ControlHandle, Reactor, StartError};
@@ -62,6 +64,8 @@ pub struct Daemon {
     attachments: BTreeMap<Ifindex, Attachment>,
     /// Attachments that could not be restored yet; they are tried again.
     waiting: BTreeMap<Ifindex, Waiting>,
+    /// The host's routes, for the devices that stand for its netdevs.
+    follower: Follower,
     workers: Workers,
     /// The control thread's own, for frames that the daemon itself sends.
     forwarder: Forwarder,

@@ -57,7 +57,7 @@ pub fn lookup(surroundings: &Surroundings<'_>, parameters: &mut [u8; 64], flags:
         parameters[at::TOTAL_LEN].copy_from_slice(&mtu_result.to_ne_bytes());
         return Ok(FRAGMENTATION_NEEDED);
     }
-    parameters[at::METRIC].fill(0);
+    parameters[at::METRIC].copy_from_slice(&route.metric.to_ne_bytes());
     parameters[at::IFINDEX].copy_from_slice(&device.ifindex.0.to_ne_bytes());
     if flags & SOURCE != 0 {
         let Some(source) = route.source else {

@@ -1,5 +1,6 @@
 //! netkitd as a program: the conventions of vhost-user back ends, its end, its restarts and its state on disk.
 
+mod host_routes;
 mod options;
 mod restart;
 mod single;
