@@ -925,6 +925,7 @@ fn a_header_that_flips_is_believed_as_it_was_checked() {
         gso_size,
         hdr_len: 54,
         data_valid: false,
+        encapsulation: None,
     };
     let outside = BadOffload::ChecksumOutside {
         end: 0xfff0 + 18,

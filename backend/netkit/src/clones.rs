@@ -40,7 +40,7 @@ impl Clones {
         &mut self,
         receiver: Slot,
         redirect: Redirect,
-        fill: impl FnOnce(&mut Frame),
+        fill: impl FnOnce(&mut Frame) -> Result<(), Errno>,
     ) -> Result<(), Errno> {
         if self.made == CLONES_MAX {
             return Err(Errno::ENOMEM);
@@ -55,7 +55,7 @@ impl Clones {
         }
         let pending = &mut self.frames[self.made];
         pending.frame.clear();
-        fill(&mut pending.frame);
+        fill(&mut pending.frame)?;
         (pending.receiver, pending.redirect, pending.depth) = (receiver, redirect, self.depth);
         self.made += 1;
         Ok(())

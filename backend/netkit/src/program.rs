@@ -207,12 +207,12 @@ impl<'a> Surroundings<'a> {
     ///
     /// # Errors
     /// EINVAL for other flags than `BPF_F_INGRESS` or no such device in this domain, ENETDOWN if the device is down,
-    /// ENOMEM if the frame was copied too often (filter.c: `bpf_clone_redirect`).
+    /// ENOMEM if the frame was copied too often (filter.c: `bpf_clone_redirect`). The error of `fill`.
     pub fn clone_redirect(
         &mut self,
         ifindex: u32,
         flags: u64,
-        fill: impl FnOnce(&mut Frame),
+        fill: impl FnOnce(&mut Frame) -> Result<(), Errno>,
     ) -> Result<(), Errno> {
         let redirect = match flags {
             0 => Redirect::Egress(Ifindex(ifindex)),

@@ -339,7 +339,12 @@ fn a_clone_is_sent_before_the_frame_and_is_a_frame_of_its_own() {
     let index = target.0;
     let cloner = Tc::new(move |context| {
         let copy = Frame::from_octets(&[context.frame.head(), &[0xaa; 4]].concat());
-        let fill = |clone: &mut Frame| clone.copy_from(&copy);
+        let fill = |clone: &mut Frame| {
+            clone.copy_from(&copy);
+            Ok(())
+        };
+        let refuse = |_: &mut Frame| Err(Errno::EINVAL);
+        assert_eq!(context.clone_redirect(index, 0, refuse), Err(Errno::EINVAL));
         assert_eq!(context.clone_redirect(index, 2, fill), Err(Errno::EINVAL));
         assert_eq!(context.clone_redirect(9999, 0, fill), Err(Errno::EINVAL));
         context.clone_redirect(index, 0, fill).unwrap();
@@ -368,7 +373,10 @@ fn programs_that_copy_to_each_other_come_to_an_end() {
     let bomb = Tc::new(move |context| {
         let copy = Frame::from_octets(context.frame.head());
         for _ in 0..10 {
-            let _ = context.clone_redirect(index, 0, |clone| clone.copy_from(&copy));
+            let _ = context.clone_redirect(index, 0, |clone| {
+                clone.copy_from(&copy);
+                Ok(())
+            });
         }
         verdict::DROP
     });

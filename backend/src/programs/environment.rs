@@ -8,7 +8,7 @@ use policy::Errno;
 use policy::packet::{Environment, Metadata, NextHop, Octets};
 
 use super::fib;
-use super::frame::import_metadata;
+use super::frame::{import_metadata, still_fits};
 
 /// netkit's surroundings as the engine's environment.
 pub struct Surrounded<'s, 'a>(pub &'s mut Surroundings<'a>);
@@ -47,6 +47,11 @@ impl Environment for Surrounded<'_, '_> {
             copy.extend_head(linear.len()).copy_from_slice(linear);
             octets.read_fragments(0, copy.extend_head(fragments));
             import_metadata(copy, metadata);
+            if still_fits(copy) {
+                Ok(())
+            } else {
+                Err(netkit::Errno::EINVAL)
+            }
         });
         copied.map_err(|errno| Errno(errno.number()))
     }

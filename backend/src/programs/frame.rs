@@ -1,6 +1,8 @@
 //! A frame as the engine sees it: its octets, and the metadata beside them.
 
-use devices::packet::{Frame, GsoType, HEAD_ROOM, Offload, PacketType, VlanTag};
+use devices::packet::{
+    Encapsulation, Frame, GsoType, HEAD_ROOM, Offload, PacketType, VlanTag, complete_checksum, recheck,
+};
 use netkit::Surroundings;
 use policy::packet as engine;
 
@@ -87,7 +89,10 @@ pub fn export_metadata(frame: &Frame, surroundings: &Surroundings<'_>) -> engine
         tc_classid: meta.tc_classid,
         tstamp: meta.tstamp,
         tstamp_type: 0,
-        layers: engine::Layers::default(),
+        layers: engine::Layers {
+            encapsulated: frame.offload.encapsulation.is_some(),
+            ..engine::Layers::default()
+        },
         offload: export_offload(&frame.offload),
     }
 }
@@ -100,7 +105,9 @@ fn export_offload(offload: &Offload) -> engine::Offload {
         segments: 0,
         header_len: offload.hdr_len,
         ecn: offload.ecn,
-        encapsulation: None,
+        encapsulation: offload
+            .encapsulation
+            .map(|Encapsulation { inner, udp }| engine::Encapsulation { inner, udp }),
     };
     engine::Offload {
         partial: offload.needs_csum.then_some(engine::PartialChecksum {
@@ -166,6 +173,143 @@ fn import_offload(offload: &engine::Offload) -> Offload {
         imported.ecn = gso.ecn;
         imported.gso_size = gso.size;
         imported.hdr_len = gso.header_len;
+        imported.encapsulation = gso
+            .encapsulation
+            .map(|engine::Encapsulation { inner, udp }| Encapsulation { inner, udp });
     }
     imported
+}
+
+/// Whether what a program left to do on the frame is something that a receiver can be told, or that can be done here.
+pub fn still_fits(frame: &mut Frame) -> bool {
+    let offload = frame.offload;
+    if !offload.needs_csum && offload.gso_type == GsoType::None || recheck(frame).is_ok() {
+        return true;
+    }
+    // The checksum of a packet within a packet, say: no receiver knows its place, but it can be computed.
+    frame.offload = offload;
+    offload.gso_type == GsoType::None && complete_checksum(frame).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use devices::packet::{AdaptError, OffloadFeatures, adapt};
+
+    use super::*;
+
+    /// A TCP packet of IPv4 with that much payload, behind an outer IPv4 header of this protocol.
+    fn encapsulated(protocol: u8, payload: usize) -> Frame {
+        let inner_len = (40 + payload) as u16;
+        let [high, low] = inner_len.to_be_bytes();
+        let octets = [
+            [2; 12].as_slice(),
+            &[8, 0],
+            &[
+                0x45, 0, 0, 0, 0, 0, 0, 0, 64, protocol, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2,
+            ],
+            &[
+                0x45, 0, high, low, 0, 0, 0, 0, 64, 6, 0, 0, 10, 1, 0, 1, 10, 1, 0, 2,
+            ],
+            &[0, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, 0x10, 1, 0, 0, 0, 0, 0],
+            &vec![7; payload],
+        ];
+        let mut frame = Frame::from_octets(&octets.concat());
+        frame.offload = Offload {
+            needs_csum: true,
+            csum_start: 54,
+            csum_offset: 16,
+            ..Offload::default()
+        };
+        frame
+    }
+
+    /// The same, to be cut.
+    fn oversized(protocol: u8) -> Frame {
+        let mut frame = encapsulated(protocol, 3000);
+        frame.offload = Offload {
+            gso_type: GsoType::TcpV4,
+            gso_size: 1000,
+            hdr_len: 74,
+            encapsulation: Some(Encapsulation {
+                inner: 34,
+                udp: false,
+            }),
+            ..frame.offload
+        };
+        frame
+    }
+
+    fn deliver(frame: &mut Frame) -> Vec<Frame> {
+        let mut delivered = vec![];
+        let adapted: Result<(), AdaptError> = adapt(frame, OffloadFeatures::ALL, &mut Frame::new(), |part| {
+            let mut copy = Frame::new();
+            copy.copy_from(part);
+            delivered.push(copy);
+            Ok(())
+        });
+        adapted.unwrap();
+        delivered
+    }
+
+    #[test]
+    fn the_next_program_sees_the_offload_that_the_last_one_left() {
+        let mut whole = oversized(4).offload;
+        for encapsulation in [whole.encapsulation, None] {
+            whole.encapsulation = encapsulation;
+            let exported = export_offload(&whole);
+            let seen = exported.gso.unwrap().encapsulation;
+            let expected = encapsulation.map(|_| engine::Encapsulation {
+                inner: 34,
+                udp: false,
+            });
+            assert_eq!(seen, expected);
+            assert_eq!(import_offload(&exported), whole);
+        }
+    }
+
+    #[test]
+    fn what_a_program_encapsulated_is_cut_when_it_is_delivered() {
+        let mut frame = oversized(4);
+        let offload = frame.offload;
+        assert!(still_fits(&mut frame));
+        assert_eq!(frame.offload, offload);
+        let segments = deliver(&mut frame);
+        let lengths: Vec<_> = segments
+            .iter()
+            .map(|segment| (segment.len(), &segment.head()[16..18], &segment.head()[36..38]))
+            .collect();
+        let (outer, inner) = (1060u16.to_be_bytes(), 1040u16.to_be_bytes());
+        assert_eq!(lengths, [(1074, outer.as_slice(), inner.as_slice()); 3]);
+        assert!(
+            segments
+                .iter()
+                .all(|segment| segment.offload == Offload::default())
+        );
+    }
+
+    #[test]
+    fn what_is_in_no_tunnel_that_we_know_is_not_cut() {
+        assert!(!still_fits(&mut oversized(97)));
+    }
+
+    #[test]
+    fn a_partial_checksum_is_completed_where_no_receiver_looks_for_it() {
+        let mut frame = encapsulated(97, 100);
+        assert!(still_fits(&mut frame));
+        assert_eq!(frame.offload, Offload::default());
+        assert_ne!(frame.head()[70..72], [0, 0]);
+        // IP in IP is known: a receiver that leaves checksums to be computed is told of it, another gets it complete.
+        let mut known = encapsulated(4, 100);
+        assert!(still_fits(&mut known) && known.offload.needs_csum);
+        let none = OffloadFeatures::NONE;
+        let adapted: Result<(), AdaptError> = adapt(&mut known, none, &mut Frame::new(), |_| Ok(()));
+        assert_eq!((adapted, &known.head()[54..]), (Ok(()), &frame.head()[54..]));
+    }
+
+    #[test]
+    fn a_partial_checksum_outside_of_the_frame_does_not_fit() {
+        let mut frame = encapsulated(4, 0);
+        frame.offload.csum_start = u16::MAX;
+        assert!(!still_fits(&mut frame));
+    }
 }

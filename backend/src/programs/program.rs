@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use devices::packet::{GsoType, complete_checksum, recheck};
 use netkit::{Context, DropReason, ProgramId, ProgramKind, verdict};
 use policy::interpreter::Tracer;
 use policy::machine::Packet;
 
 use super::environment::Surrounded;
-use super::frame::{FrameOctets, export_metadata, import_metadata};
+use super::frame::{FrameOctets, export_metadata, import_metadata, still_fits};
 
 /// A program of the engine that runs on netkit's frames.
 #[derive(Debug)]
@@ -79,9 +78,8 @@ impl LoadedProgram {
 
     /// What is left to do on the frame must still fit it, if it is to go on.
     fn conclude(&self, context: &mut Context<'_>, code: i32, changed: bool) -> i32 {
-        let offloaded = context.frame.offload.needs_csum || context.frame.offload.gso_type != GsoType::None;
         let goes_on = matches!(code, verdict::NEXT | verdict::PASS | verdict::REDIRECT);
-        if changed && offloaded && goes_on && !still_fits(context) {
+        if changed && goes_on && !still_fits(context.frame) {
             context.refuse(DropReason::BadOffloadHeader);
         }
         code
@@ -105,16 +103,4 @@ impl LoadedProgram {
         }
         verdict::DROP
     }
-}
-
-/// Whether the frame's offload still is one that a receiver can be told, or can be done here.
-fn still_fits(context: &mut Context<'_>) -> bool {
-    let frame = &mut *context.frame;
-    let offload = frame.offload;
-    if recheck(frame).is_ok() {
-        return true;
-    }
-    // The checksum of a packet within a packet, say: no receiver knows its place, but it can be computed.
-    frame.offload = offload;
-    offload.gso_type == GsoType::None && complete_checksum(frame).is_ok()
 }

@@ -2,7 +2,7 @@
 
 use super::checksum::Checksum;
 use super::segment::Segmenter;
-use super::{Frame, GsoType, HeaderError, Offload, OffloadFeatures};
+use super::{Frame, GsoType, HeaderError, Offload, OffloadFeatures, TunnelError};
 
 /// What a frame needs before a receiver can take it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -37,6 +37,9 @@ pub enum AdaptError {
     /// The headers are not, or no longer, those that the offload was validated against.
     #[error("the headers of the frame do not fit its offload {0:?}")]
     Mismatch(Offload),
+    /// The outer headers are not, or no longer, those of a tunnel whose segments can be made.
+    #[error("an encapsulated frame cannot be cut: {0}")]
+    Tunnel(#[from] TunnelError),
     /// The checksum lies outside of the frame, or further in than a head can reach.
     #[error("the checksum at octet {0} is out of reach")]
     ChecksumOutside(usize),

@@ -50,8 +50,11 @@ impl OffloadFeatures {
     /// Whether a frame with this offload may pass as it is.
     ///
     /// A frame to be segmented leaves its checksum undone too, so segmentation without `csum` never counts
-    /// (virtio 1.3, 5.1.3.1).
+    /// (virtio 1.3, 5.1.3.1). Nor does segmentation inside of a tunnel, which these features cannot express.
     pub fn understands(self, offload: &Offload) -> bool {
-        (self.csum || !offload.needs_csum) && (self.ecn || !offload.ecn) && self.allows(offload.gso_type)
+        (self.csum || !offload.needs_csum)
+            && (self.ecn || !offload.ecn)
+            && offload.encapsulation.is_none()
+            && self.allows(offload.gso_type)
     }
 }

@@ -307,6 +307,9 @@ impl Frame {
         if self.offload.hdr_len > 0 {
             self.offload.hdr_len += TAG as u16;
         }
+        if let Some(encapsulation) = &mut self.offload.encapsulation {
+            encapsulation.inner += TAG as u16;
+        }
     }
 
     /// Destination address, if the head holds a whole Ethernet header.
@@ -350,6 +353,7 @@ impl fmt::Debug for Frame {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packet::Encapsulation;
 
     #[test]
     fn the_tail_is_read_taken_and_cut() {
@@ -387,9 +391,14 @@ mod tests {
         });
         frame.offload.needs_csum = true;
         frame.offload.csum_start = 34;
+        frame.offload.encapsulation = Some(Encapsulation {
+            inner: 20,
+            udp: false,
+        });
         frame.insert_vlan_tag();
         assert_eq!(frame.head()[10..20], [1, 1, 0x81, 0, 0x20, 5, 8, 0, 2, 2]);
         assert_eq!((frame.len(), frame.offload.csum_start), (38, 38));
+        assert_eq!(frame.offload.encapsulation.unwrap().inner, 24);
         frame.insert_vlan_tag();
         assert_eq!(frame.len(), 38, "once");
     }

@@ -120,8 +120,8 @@ pub enum HeaderError {
         /// Length of the frame in octets.
         len: usize,
     },
-    /// The IP version contradicts the EtherType.
-    #[error("IP version {0} contradicts the EtherType")]
+    /// The IP version contradicts the EtherType, or is none.
+    #[error("IP version {0} contradicts the EtherType, or is none")]
     Version(u8),
     /// A header claims to be shorter than it can be.
     #[error("a header claims the impossible length of {0} octets")]
@@ -158,13 +158,44 @@ impl Headers {
         }
     }
 
+    /// As [`parse`](Headers::parse), but of the IP packet that starts at `l3`, whatever is in front of it.
+    ///
+    /// # Errors
+    /// As `parse`.
+    pub fn parse_packet(head: &[u8], total_len: usize, l3: usize) -> Result<Headers, HeaderError> {
+        let octets = Octets {
+            head,
+            total_len: total_len.max(head.len()),
+        };
+        let [version] = *octets.get(l3)?;
+        match version >> 4 {
+            4 => ipv4(octets, l3),
+            _ => ipv6(octets, l3),
+        }
+    }
+
     /// Locates the headers of `frame`, and pulls them into its head as far as needed.
     ///
     /// # Errors
     /// Any [`HeaderError`] but `NeedMore`.
     pub fn of(frame: &mut Frame) -> Result<Headers, HeaderError> {
+        Headers::pulling(frame, Headers::parse)
+    }
+
+    /// As [`of`](Headers::of), but of the IP packet that starts at `l3`, whatever is in front of it.
+    ///
+    /// # Errors
+    /// As `of`.
+    pub fn of_packet(frame: &mut Frame, l3: usize) -> Result<Headers, HeaderError> {
+        Headers::pulling(frame, |head, len| Headers::parse_packet(head, len, l3))
+    }
+
+    fn pulling(
+        frame: &mut Frame,
+        parse: impl Fn(&[u8], usize) -> Result<Headers, HeaderError>,
+    ) -> Result<Headers, HeaderError> {
         loop {
-            match Headers::parse(frame.head(), frame.len()) {
+            match parse(frame.head(), frame.len()) {
                 Err(HeaderError::NeedMore(len)) if frame.pull(len) => {}
                 Err(HeaderError::NeedMore(len)) => return Err(HeaderError::TooLong(len)),
                 parsed => return parsed,

@@ -10,6 +10,7 @@ mod offload;
 mod segment;
 #[cfg(test)]
 mod tests;
+mod tunnel;
 mod validate;
 pub mod virtio_header;
 
@@ -19,6 +20,7 @@ pub use features::OffloadFeatures;
 pub use frame::{Frame, HEAD_CAPACITY, HEAD_ROOM, LINEAR_LEN, Metadata, PacketType, Slice, VlanTag};
 pub use headers::{HeaderError, Headers, Network, Transport};
 pub use mac::MacAddress;
-pub use offload::{GsoType, Offload};
+pub use offload::{Encapsulation, GsoType, Offload};
+pub use tunnel::TunnelError;
 pub use validate::{BadOffload, accept, header_for, recheck};
 pub use virtio_header::VirtioNetHeader;

@@ -14,6 +14,17 @@ pub enum GsoType {
     Udp,
 }
 
+/// An outer header that a program put around a frame that is still to be cut: each segment gets it too.
+///
+/// The outer network header is the one behind the frame's Ethernet header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Encapsulation {
+    /// Where the inner network header starts, in octets from the start of the frame.
+    pub inner: u16,
+    /// Whether the outer headers end in UDP.
+    pub udp: bool,
+}
+
 /// What is left to do on a frame before it may go on a wire.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Offload {
@@ -34,4 +45,7 @@ pub struct Offload {
     pub gso_size: u16,
     /// Octets of all headers up to and including the transport header; zero when `gso_type` is `None`.
     pub hdr_len: u16,
+    /// What is around the packet that is to be cut, in whose headers `csum_start` is then; `None` when `gso_type` is.
+    /// No sender can ask for this, and no receiver understands it.
+    pub encapsulation: Option<Encapsulation>,
 }

@@ -3,6 +3,7 @@
 use super::adapt::{AdaptError, put_u16, store_checksum};
 use super::checksum::{self, Checksum};
 use super::headers::{Headers, IPV6_LEN, Network, Transport};
+use super::tunnel::{Outer, Tunnel};
 use super::{Frame, GsoType, Offload, Slice};
 
 /// The segments of one frame, built one after the other in a second frame and lent from there.
@@ -11,7 +12,10 @@ pub(super) struct Segmenter<'a> {
     frame: &'a Frame,
     /// Holds slices of `frame` while this lives.
     segment: &'a mut Frame,
+    /// Of the packet that is cut.
     headers: Headers,
+    /// What is around it, if a program put something there.
+    outer: Option<Outer>,
     /// Whether the receiver computes checksums.
     receiver_csum: bool,
     /// Payload octets of each segment but the last.
@@ -35,8 +39,14 @@ impl<'a> Segmenter<'a> {
         scratch: &'a mut Frame,
         receiver_csum: bool,
     ) -> Result<Segmenter<'a>, AdaptError> {
-        let headers = Headers::of(frame)?;
         let offload = frame.offload;
+        let (headers, outer) = match offload.encapsulation {
+            None => (Headers::of(frame)?, None),
+            Some(encapsulation) => {
+                let tunnel = Tunnel::of(frame, encapsulation)?;
+                (tunnel.inner, Some(tunnel.outer))
+            }
+        };
         let fits = offload.needs_csum
             && offload.gso_type != GsoType::None
             && offload.gso_size > 0
@@ -51,12 +61,18 @@ impl<'a> Segmenter<'a> {
             return Err(AdaptError::TooLong(l3_len));
         }
         let gso_size = usize::from(offload.gso_size);
-        let count = (frame.len() - headers.payload).div_ceil(gso_size).max(1);
+        let payload_len = frame.len() - headers.payload;
+        if let Some(outer) = &outer {
+            outer.check_len(headers.payload + payload_len.min(gso_size))?;
+        }
+        let count = payload_len.div_ceil(gso_size).max(1);
         Ok(Segmenter {
             frame,
             segment: scratch,
             headers,
-            receiver_csum,
+            outer,
+            // An outer checksum covers the inner one, which must be complete by then.
+            receiver_csum: receiver_csum && outer.is_none(),
             gso_size,
             count,
             index: 0,
@@ -76,9 +92,12 @@ impl<'a> Segmenter<'a> {
         self.segment.meta = self.frame.meta;
         self.segment.extend_head(headers.len()).copy_from_slice(headers);
         self.push_payload();
-        self.fix_network_header();
+        fix_network_header(self.segment, &self.headers, self.index as u16);
         self.fix_transport_header();
         self.fix_checksum();
+        if let Some(outer) = &self.outer {
+            outer.fix(self.segment, self.index as u16);
+        }
         self.index += 1;
         Some(self.segment)
     }
@@ -107,27 +126,6 @@ impl<'a> Segmenter<'a> {
                 self.slice += 1;
                 self.slice_position = 0;
             }
-        }
-    }
-
-    fn fix_network_header(&mut self) {
-        let Headers { l3, l4, network, .. } = self.headers;
-        let l3_len = self.segment.len() - l3;
-        let index = self.index as u16;
-        let head = self.segment.head_mut();
-        match network {
-            Network::Ipv4 => {
-                put_u16(head, l3 + 2, l3_len as u16);
-                // RFC 6864, 4.3: a source that does not say "atomic" counts; Linux counts always.
-                let identification = get_u16(head, l3 + 4).wrapping_add(index);
-                put_u16(head, l3 + 4, identification);
-                put_u16(head, l3 + 10, 0);
-                let mut sum = Checksum::new();
-                sum.add(&head[l3..l4]);
-                put_u16(head, l3 + 10, sum.finish());
-            }
-            Network::Ipv6 => put_u16(head, l3 + 4, (l3_len - IPV6_LEN) as u16),
-            Network::Other => {}
         }
     }
 
@@ -184,6 +182,27 @@ impl<'a> Segmenter<'a> {
 impl Drop for Segmenter<'_> {
     fn drop(&mut self) {
         self.segment.clear();
+    }
+}
+
+/// Makes the network header that of the segment with this index.
+pub(super) fn fix_network_header(segment: &mut Frame, headers: &Headers, index: u16) {
+    let Headers { l3, l4, network, .. } = *headers;
+    let l3_len = segment.len() - l3;
+    let head = segment.head_mut();
+    match network {
+        Network::Ipv4 => {
+            put_u16(head, l3 + 2, l3_len as u16);
+            // RFC 6864, 4.3: a source that does not say "atomic" counts; Linux counts always.
+            let identification = get_u16(head, l3 + 4).wrapping_add(index);
+            put_u16(head, l3 + 4, identification);
+            put_u16(head, l3 + 10, 0);
+            let mut sum = Checksum::new();
+            sum.add(&head[l3..l4]);
+            put_u16(head, l3 + 10, sum.finish());
+        }
+        Network::Ipv6 => put_u16(head, l3 + 4, (l3_len - IPV6_LEN) as u16),
+        Network::Other => {}
     }
 }
 

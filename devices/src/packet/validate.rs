@@ -1,8 +1,9 @@
 //! Turns the header that came with a frame into an offload that can be trusted, and back for the receiver.
 
 use super::headers::{HeaderError, Headers, IPV4_MIN_LEN, IPV6_LEN, Transport};
+use super::tunnel::{PROTOCOL_GRE, PROTOCOL_IPV4, PROTOCOL_IPV6, Tunnel, TunnelError};
 use super::virtio_header as wire;
-use super::{Frame, GsoType, Offload, OffloadFeatures, VirtioNetHeader};
+use super::{Encapsulation, Frame, GsoType, HEAD_CAPACITY, Offload, OffloadFeatures, VirtioNetHeader};
 
 /// Datagrams that one USO frame may stand for (Linux `UDP_MAX_SEGMENTS`).
 const MAX_UDP_SEGMENTS: usize = 128;
@@ -52,6 +53,9 @@ pub enum BadOffload {
     /// Segmentation inside a tunnel, which is never offered.
     #[error("the frame is to be segmented inside a UDP tunnel, which is not offered")]
     Tunnel,
+    /// An outer header of a program's that cannot be made for each segment.
+    #[error("the frame is to be segmented inside of a tunnel: {0}")]
+    Encapsulation(#[from] TunnelError),
     /// A `gso_type` without its feature.
     #[error("segmentation of type {0:?} was not negotiated")]
     GsoNotNegotiated(GsoType),
@@ -95,6 +99,16 @@ pub fn accept(
     header: &VirtioNetHeader,
     allowed: OffloadFeatures,
 ) -> Result<(), BadOffload> {
+    accept_inside(frame, header, allowed, None)
+}
+
+/// As [`accept`], with what is around the packet that is to be segmented, if something is.
+fn accept_inside(
+    frame: &mut Frame,
+    header: &VirtioNetHeader,
+    allowed: OffloadFeatures,
+    encapsulation: Option<Encapsulation>,
+) -> Result<(), BadOffload> {
     frame.offload = Offload::default();
     let gso_type = gso_type(header)?;
     if !header.needs_csum() {
@@ -108,7 +122,13 @@ pub fn accept(
     if !allowed.csum {
         return Err(BadOffload::ChecksumNotNegotiated);
     }
-    let headers = Headers::of(frame)?;
+    let (headers, outer) = match encapsulation {
+        Some(encapsulation) if gso_type != GsoType::None => {
+            let tunnel = Tunnel::of(frame, encapsulation)?;
+            (tunnel.inner, Some(tunnel.outer))
+        }
+        _ => (Headers::of(frame)?, None),
+    };
     check_checksum(frame, header, &headers)?;
     let mut offload = Offload {
         needs_csum: true,
@@ -119,19 +139,29 @@ pub fn accept(
     if gso_type != GsoType::None {
         segmentation(frame, header, &headers, gso_type, allowed, &mut offload)?;
     }
+    if let Some(outer) = outer
+        && offload.gso_type != GsoType::None
+    {
+        outer.check_len(headers.payload + usize::from(offload.gso_size))?;
+        offload.encapsulation = encapsulation;
+    }
     frame.offload = offload;
     Ok(())
 }
 
 /// Looks at the offload of a frame again after somebody changed the frame: what no longer fits it is refused as if it had
-/// come from a guest.
+/// come from a guest. An outer header that a program put around a frame to be cut is looked at as well.
 ///
 /// # Errors
 /// As [`accept`].
 pub fn recheck(frame: &mut Frame) -> Result<(), BadOffload> {
-    let data_valid = frame.offload.data_valid;
+    let Offload {
+        data_valid,
+        encapsulation,
+        ..
+    } = frame.offload;
     let header = header_for(&frame.offload, 1);
-    accept(frame, &header, OffloadFeatures::ALL)?;
+    accept_inside(frame, &header, OffloadFeatures::ALL, encapsulation)?;
     frame.offload.data_valid = data_valid;
     Ok(())
 }
@@ -205,7 +235,8 @@ fn check_checksum(frame: &mut Frame, header: &VirtioNetHeader, headers: &Headers
             offset: header.csum_offset,
         });
     }
-    if !frame.pull(end) {
+    // Further in, there would be no room for the tags that its place moves by.
+    if end > HEAD_CAPACITY || !frame.pull(end) {
         return Err(BadOffload::ChecksumTooFar(end));
     }
     Ok(())
@@ -215,9 +246,9 @@ fn check_checksum(frame: &mut Frame, header: &VirtioNetHeader, headers: &Headers
 fn tunnel_payload(headers: &Headers) -> Option<usize> {
     match headers.transport {
         Transport::Udp => Some(headers.payload), // VXLAN, Geneve, GUE
-        Transport::Other(4) => Some(headers.l4 + IPV4_MIN_LEN),
-        Transport::Other(41) => Some(headers.l4 + IPV6_LEN),
-        Transport::Other(47) => Some(headers.l4 + 4), // GRE, RFC 2784
+        Transport::Other(PROTOCOL_IPV4) => Some(headers.l4 + IPV4_MIN_LEN),
+        Transport::Other(PROTOCOL_IPV6) => Some(headers.l4 + IPV6_LEN),
+        Transport::Other(PROTOCOL_GRE) => Some(headers.l4 + 4),
         Transport::Tcp | Transport::Other(_) | Transport::None => None,
     }
 }

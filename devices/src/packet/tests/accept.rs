@@ -375,6 +375,7 @@ proptest! {
             ecn: recipe.has_cwr(),
             gso_size,
             hdr_len: recipe.header_len() as u16,
+            encapsulation: None,
         });
         // R8 to R10: the receiver gets the header that an honest sender wrote.
         let header = VirtioNetHeader { hdr_len: recipe.header_len() as u16, num_buffers: 2, ..recipe.header(gso_size) };

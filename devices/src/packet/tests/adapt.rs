@@ -25,7 +25,7 @@ const CSUM_ONLY: OffloadFeatures = OffloadFeatures {
 };
 
 /// All that `adapt` delivers of an accepted frame.
-fn deliver(frame: &mut Frame, receiver: OffloadFeatures) -> Vec<(Vec<u8>, Offload)> {
+pub fn deliver(frame: &mut Frame, receiver: OffloadFeatures) -> Vec<(Vec<u8>, Offload)> {
     let mut delivered = vec![];
     let mut scratch = Frame::from_octets(b"left over");
     let meta = frame.meta;
@@ -46,7 +46,7 @@ fn accepted(octets: &[u8], recipe: &Recipe, gso_size: u16, layout: &Layout) -> F
 }
 
 /// Whether a third party finds the checksums right.
-fn assert_valid(octets: &[u8]) {
+pub fn assert_valid(octets: &[u8]) {
     let headers = PacketHeaders::from_ethernet_slice(octets).unwrap();
     let payload = headers.payload.slice();
     let (tcp, udp) = match headers.transport {

@@ -6,3 +6,5 @@ mod checksum;
 mod headers;
 mod hostile;
 mod recipe;
+mod tunnel;
+mod wrapping;
