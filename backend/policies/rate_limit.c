@@ -3,14 +3,16 @@
  * Limits octets per second with a token bucket for each device, whatever number of queues or workers it sends with.
  *
  *   limits   hash  { ifindex of the receiver }  ->  { rate in octets a second, burst in octets }
- *   buckets  hash  { ifindex of the receiver }  ->  { lock, tokens, time, passed, dropped }
+ *   buckets  hash  { ifindex of the receiver }  ->  { lock, billionths of a token, tokens, time, passed, dropped }
  *
  * The program sees the receiving device's ifindex; entry 0 of `limits` is for devices that have none of their own. A
- * device without any passes.
+ * device without any passes. Rates of up to 10^13 octets a second are kept exactly. What is longer than the burst never
+ * passes.
  */
 #include "netkit.h"
 
 #define NANOSECONDS 1000000000ULL
+#define RATE_MAX 10000000000000ULL
 
 struct limit {
 	__u64 rate;
@@ -19,7 +21,7 @@ struct limit {
 
 struct bucket {
 	struct bpf_spin_lock lock;
-	__u32 pad;
+	__u32 fraction;
 	__u64 tokens;
 	__u64 time;
 	__u64 passed;
@@ -53,11 +55,39 @@ static __always_inline struct bucket *bucket_of(__u32 ifindex, const struct limi
 	return bpf_map_lookup_elem(&buckets, &ifindex);
 }
 
+/* Adds the tokens of the time since the last frame, to the billionth. Called with the lock held. */
+static __always_inline void fill(struct bucket *bucket, __u64 now, __u64 rate, __u64 burst)
+{
+	__u64 elapsed, seconds, thousands, tokens, fraction, room;
+
+	if (bucket->tokens > burst)
+		bucket->tokens = burst;
+	/* Another processor may have been here with a later time. */
+	if (now <= bucket->time)
+		return;
+	elapsed = now - bucket->time;
+	bucket->time = now;
+	seconds = elapsed / NANOSECONDS;
+	elapsed %= NANOSECONDS;
+	/* No product overflows: elapsed * rate would, so the rate's thousands are multiplied first, and then the rest. */
+	thousands = elapsed * (rate / 1000);
+	fraction = thousands % 1000000 * 1000 + elapsed * (rate % 1000) + bucket->fraction;
+	tokens = thousands / 1000000 + fraction / NANOSECONDS;
+	room = burst - bucket->tokens;
+	if (tokens >= room || (rate && seconds > (room - tokens) / rate)) {
+		bucket->tokens = burst;
+		bucket->fraction = 0;
+	} else {
+		bucket->tokens += tokens + seconds * rate;
+		bucket->fraction = fraction % NANOSECONDS;
+	}
+}
+
 static __always_inline int rate_limit(struct __sk_buff *skb)
 {
 	__u32 ifindex = skb->ifindex, any = 0, len = skb->wire_len;
 	struct limit *limit = bpf_map_lookup_elem(&limits, &ifindex);
-	__u64 now = bpf_ktime_get_ns(), elapsed, rate, burst, tokens;
+	__u64 now = bpf_ktime_get_ns(), rate, burst;
 	struct bucket *bucket;
 	int pass;
 
@@ -65,27 +95,21 @@ static __always_inline int rate_limit(struct __sk_buff *skb)
 		limit = bpf_map_lookup_elem(&limits, &any);
 	if (!limit)
 		return NETKIT_NEXT;
-	rate = limit->rate;
+	rate = limit->rate < RATE_MAX ? limit->rate : RATE_MAX;
 	burst = limit->burst;
 	bucket = bucket_of(ifindex, limit);
 	if (!bucket)
 		return NETKIT_DROP;
 
 	bpf_spin_lock(&bucket->lock);
-	elapsed = now > bucket->time ? now - bucket->time : 0;
-	/* More than a second fills no bucket fuller, and would overflow the product. */
-	if (elapsed > NANOSECONDS)
-		elapsed = NANOSECONDS;
-	tokens = bucket->tokens + elapsed * (rate >> 10) / (NANOSECONDS >> 10);
-	if (tokens > burst)
-		tokens = burst;
-	pass = tokens >= len;
-	bucket->tokens = pass ? tokens - len : tokens;
-	bucket->time = now;
-	if (pass)
+	fill(bucket, now, rate, burst);
+	pass = bucket->tokens >= len;
+	if (pass) {
+		bucket->tokens -= len;
 		bucket->passed++;
-	else
+	} else {
 		bucket->dropped++;
+	}
 	bpf_spin_unlock(&bucket->lock);
 	return pass ? NETKIT_NEXT : NETKIT_DROP;
 }

@@ -347,10 +347,9 @@ impl Machine {
         // linux/filter.h: SKF_NET_OFF, SKF_LL_OFF; filter.c: bpf_skb_load_helper_convert_offset
         const NETWORK: i32 = -0x10_0000;
         const LINK: i32 = -0x20_0000;
-        const ETHERNET_HEADER_LEN: i32 = 14;
         let offset = match offset {
             0.. => offset,
-            NETWORK.. => offset - NETWORK + ETHERNET_HEADER_LEN,
+            NETWORK.. => (offset - NETWORK).wrapping_add_unsigned(self.packet.metadata.layers.network),
             LINK.. => offset - LINK,
             _ => return None,
         };

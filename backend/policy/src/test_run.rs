@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::context::SkBuff;
 use crate::machine::{Executor, Machine, Packet};
-use crate::packet::{Gso, GsoKind, Layers, Metadata, NoEnvironment, Offload};
+use crate::packet::{Environment, Gso, GsoKind, Layers, Metadata, NextHop, NoEnvironment, Octets, Offload};
 use crate::{Errno, Fault, Program};
 
 /// The longest frame.
@@ -84,7 +84,7 @@ impl Program {
         let mut packet = Packet {
             metadata: metadata(&run.data, run.context.as_deref().unwrap_or_default())?,
             octets: &mut data,
-            environment: &mut NoEnvironment,
+            environment: &mut Loopback,
         };
         let wanted = run.repeat.max(1);
         let mut count = 0;
@@ -116,6 +116,47 @@ impl Program {
     }
 }
 
+/// The device that test runs are on, as in the kernel. It has an MTU, and that is all of it.
+#[derive(Debug)]
+struct Loopback;
+
+/// Its number.
+const LOOPBACK: u32 = 1;
+
+impl Environment for Loopback {
+    fn redirect(&mut self, ifindex: u32, flags: u64) -> i64 {
+        NoEnvironment.redirect(ifindex, flags)
+    }
+
+    fn redirect_peer(&mut self, ifindex: u32, flags: u64) -> i64 {
+        NoEnvironment.redirect_peer(ifindex, flags)
+    }
+
+    fn redirect_neigh(&mut self, ifindex: u32, next_hop: NextHop, flags: u64) -> i64 {
+        NoEnvironment.redirect_neigh(ifindex, next_hop, flags)
+    }
+
+    fn clone_redirect(
+        &mut self,
+        linear: &[u8],
+        octets: &dyn Octets,
+        metadata: &Metadata,
+        ifindex: u32,
+        flags: u64,
+    ) -> Result<(), Errno> {
+        NoEnvironment.clone_redirect(linear, octets, metadata, ifindex, flags)
+    }
+
+    fn fib_lookup(&mut self, parameters: &mut [u8; 64], flags: u32) -> Result<u32, Errno> {
+        NoEnvironment.fib_lookup(parameters, flags)
+    }
+
+    fn mtu(&self, ifindex: u32) -> Option<u32> {
+        // loopback.c: gen_lo_setup
+        matches!(ifindex, 0 | LOOPBACK).then_some(64 * 1024)
+    }
+}
+
 /// What travels beside the frame, by the context that the caller gave (test_run.c: `convert___skb_to_skb`).
 fn metadata(frame: &[u8], given: &[u8]) -> Result<Metadata, TestError> {
     let mut octets = [0; size_of::<SkBuff>()];
@@ -142,8 +183,11 @@ fn metadata(frame: &[u8], given: &[u8]) -> Result<Metadata, TestError> {
         vlan: None,
         priority: context.priority,
         ingress_ifindex: context.ingress_ifindex,
-        // The loopback device, as in the kernel.
-        ifindex: if context.ifindex == 0 { 1 } else { context.ifindex },
+        ifindex: if context.ifindex == 0 {
+            LOOPBACK
+        } else {
+            context.ifindex
+        },
         tc_index: context.tc_index as u16,
         cb: context.cb,
         hash: context.hash,

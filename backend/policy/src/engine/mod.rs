@@ -182,12 +182,16 @@ impl Engine {
         }
     }
 
-    /// Drops maps that no program uses and no name holds, and domains without maps and programs.
+    /// Drops maps that no program's object has and no name holds, and domains without maps and programs. What belongs to
+    /// an object stays with its programs, used or not: they are restored with all of it.
     fn collect(&mut self) {
         loop {
             let needed = |map: &EngineMap, engine: &Engine| {
                 map.pinned.is_some()
-                    || engine.users(map.map.id()).next().is_some()
+                    || engine
+                        .programs
+                        .values()
+                        .any(|program| program.object_maps.contains(&map.map.id()))
                     || engine
                         .maps
                         .values()

@@ -99,26 +99,9 @@ pub(super) fn abort_address() -> usize {
 /// The legacy packet loads (RFC 9669, 5.5): octets of the frame in network order. If there are none, the function that
 /// asked returns 0 (filter.c: `bpf_gen_ld_abs`).
 pub(super) extern "sysv64" fn load_packet(machine: &mut Machine, offset: u64, len: u64) -> u64 {
-    let mut octets = [0; 8];
-    let found = octets
-        .get_mut(8_usize.saturating_sub(len as usize)..)
-        .zip(packet_offset(offset as i32))
-        .is_some_and(|(to, offset)| machine.read_packet(offset, to).is_ok());
-    machine.words.scratch = u64::from(!found);
-    if found { u64::from_be_bytes(octets) } else { 0 }
-}
-
-/// Where in the frame a legacy load reads (linux/filter.h: `SKF_NET_OFF`, `SKF_LL_OFF`).
-pub(crate) fn packet_offset(offset: i32) -> Option<u32> {
-    const NETWORK: i32 = -0x10_0000;
-    const LINK: i32 = -0x20_0000;
-    const ETHERNET_HEADER: u32 = 14;
-    match offset {
-        0.. => Some(offset as u32),
-        NETWORK.. => Some((offset - NETWORK) as u32 + ETHERNET_HEADER),
-        LINK.. => Some((offset - LINK) as u32),
-        _ => None,
-    }
+    let loaded = machine.load_packet(offset as i32, len as u8);
+    machine.words.scratch = u64::from(loaded.is_none());
+    loaded.unwrap_or(0)
 }
 
 /// `bpf_tail_call`: runs the program that it leads to. If there is one, the function that asked returns what it returned.

@@ -272,16 +272,16 @@ pub fn operation(random: &mut Random, registers: &[u8]) -> Vec<Instruction> {
     vec![one]
 }
 
-fn arithmetic(random: &mut Random) -> Unit {
+pub fn arithmetic(random: &mut Random) -> Unit {
     Unit::Plain(operation(random, &NUMBERS))
 }
 
-fn constant(random: &mut Random) -> Unit {
+pub fn constant(random: &mut Random) -> Unit {
     let register = random.pick(&NUMBERS);
     Unit::Plain(lddw(register, random.number()).into())
 }
 
-fn conditional(random: &mut Random) -> Unit {
+pub fn conditional(random: &mut Random) -> Unit {
     let width = width(random);
     let condition = random.pick(&[
         jump::JEQ,
@@ -328,19 +328,19 @@ fn access(random: &mut Random, base: u8, size: u8, offset: i16) -> Unit {
     }])
 }
 
-fn stack(random: &mut Random) -> Unit {
+pub fn stack(random: &mut Random) -> Unit {
     let (size, offset) = place(random, 8 * SLOTS);
     access(random, 10, size, offset - 8 * SLOTS)
 }
 
-fn packet(random: &mut Random) -> Unit {
+pub fn packet(random: &mut Random) -> Unit {
     let size = random.pick(&[size::B, size::H, size::W, size::DW]);
     let last = FRAME_LEN as u64 - u64::from(size::octets(size));
     let offset = random.below(last + 1) as i16;
     access(random, 7, size, offset)
 }
 
-fn atomically(random: &mut Random) -> Unit {
+pub fn atomically(random: &mut Random) -> Unit {
     let size = random.pick(&[size::W, size::DW]);
     let octets = i16::from(size::octets(size));
     let offset = random.below((8 * SLOTS / octets) as u64) as i16 * octets - 8 * SLOTS;
@@ -395,13 +395,13 @@ pub fn numbers_again(random: &mut Random) -> Vec<Instruction> {
         .collect()
 }
 
-fn call_function(random: &mut Random) -> Unit {
+pub fn call_function(random: &mut Random) -> Unit {
     let mut code = vec![call(0)];
     code.extend(numbers_again(random));
     Unit::Call(code)
 }
 
-fn load_packet(random: &mut Random) -> Unit {
+pub fn load_packet(random: &mut Random) -> Unit {
     let size = random.pick(&[size::B, size::H, size::W]);
     // Some are behind the frame, some relative to its headers.
     let base = random.pick(&[0, 0, 0, 0, 0, 0, 150, -0x10_0000, -0x20_0000]);

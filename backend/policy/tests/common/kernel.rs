@@ -56,7 +56,7 @@ pub struct Outcome {
 }
 
 /// A program in the kernel.
-pub struct Loaded(File);
+pub struct Loaded(pub(super) File);
 
 /// Why the kernel did not take a program.
 pub struct Refused {
@@ -64,7 +64,7 @@ pub struct Refused {
     pub log: String,
 }
 
-fn bpf<T>(command: i64, attributes: &mut T) -> io::Result<i64> {
+pub(super) fn bpf<T>(command: i64, attributes: &mut T) -> io::Result<i64> {
     let pointer = std::ptr::from_mut(attributes);
     // SAFETY: the attributes are those of the command, and what they point to lives as long as the call.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, pointer, size_of::<T>()) };

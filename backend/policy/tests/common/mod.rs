@@ -3,8 +3,14 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 pub mod assembler;
+pub mod compile;
+pub mod frames;
 pub mod generate;
+pub mod helper_units;
+pub mod host;
 pub mod kernel;
+pub mod objects;
+pub mod sides;
 
 use std::sync::Arc;
 
