@@ -6,6 +6,7 @@ pub mod http;
 pub mod needs;
 pub mod netkitd;
 mod not_run;
+pub mod programs;
 pub mod rig;
 
 pub use not_run::not_run;

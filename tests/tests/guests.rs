@@ -5,7 +5,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use netkit_tests::netkitd::Netkitd;
+use netkit_tests::programs::{self, Programs};
 use netkit_tests::rig::{Guest, GuestConfig, Iperf, Kernel, Nic, Shell, ping, ping6};
+use vmm_glue::client::End;
 
 const A: &str = "10.0.0.1";
 const B: &str = "10.0.0.2";
@@ -421,6 +423,98 @@ fn an_idle_daemon_uses_no_processor_time() {
     let used = daemon.cpu_seconds() - before;
     println!("processor time of the idle daemon with two guests: {used:.2} s in 10 s");
     assert!(used <= 0.02, "{used} s in 10 s");
+}
+
+/// A key of the allow list: this IPv4 address alone.
+fn only(address: [u8; 4]) -> Vec<u8> {
+    [&128u32.to_ne_bytes()[..], &[0; 10], &[0xff; 2], &address].concat()
+}
+
+/// A rule of the allow list: one port of a protocol, nothing counted yet.
+fn rule(protocol: u8, port: u16) -> Vec<u8> {
+    let port = port.to_ne_bytes();
+    [&port[..], &port, &[protocol, 0, 0, 0], &[0; 16]].concat()
+}
+
+#[test]
+fn an_allow_list_lets_through_what_it_names_and_counts_the_rest() {
+    const OTHER: &str = "10.0.0.3";
+    let _alone = alone();
+    let daemon = pair("l2", "");
+    let (a, b) = boot_plain(&daemon);
+    a.check(&format!("ip address add {OTHER}/24 dev eth0")).unwrap();
+    // Nothing is to be sent but what the test asks for: no neighbour discovery of either kind.
+    for (guest, device, addresses) in [(&a, "nkb", &[B][..]), (&b, "nka", &[A, OTHER])] {
+        guest
+            .check("sysctl -w net.ipv6.conf.eth0.disable_ipv6=1")
+            .unwrap();
+        let shown = daemon.client().device(device).unwrap();
+        let lladdr = shown.attachment.guest_address.unwrap();
+        for address in addresses {
+            guest
+                .check(&format!(
+                    "ip neigh replace {address} lladdr {lladdr} dev eth0 nud permanent"
+                ))
+                .unwrap();
+        }
+    }
+    assert_pings(&b, A);
+    a.check("iperf3 -s -D -p 5202").unwrap();
+
+    let programs = Programs(daemon.client());
+    programs.load(&programs::policy("allow_list"));
+    let sent = |device: &str| daemon.client().device(device).unwrap().statistics;
+    let before = ["nka", "nkb"].map(sent);
+    // Nothing is allowed yet.
+    daemon.ok("net attach netkit_primary allow_host dev nka");
+    daemon.ok("net attach netkit_peer allow_guest dev nka");
+    assert_eq!(programs.list("nka", End::Peer).len(), 1);
+    assert_eq!(ping(&b, A, 2).unwrap().received, 0);
+    assert_eq!(daemon.drops("nkb", "program_drop"), 2);
+
+    let (icmp, tcp) = (only([10, 0, 0, 1]), only([10, 0, 0, 3]));
+    programs.write("allowed", &icmp, &rule(1, 0));
+    programs.write("allowed", &tcp, &rule(6, 5201));
+    assert_pings(&b, A);
+    assert_pings(&a, B);
+    assert_flows("TCP through an allow list", &Iperf::tcp(), &b, &a, OTHER);
+    let dropped = || daemon.drops("nka", "program_drop") + daemon.drops("nkb", "program_drop");
+    let after_permitted = dropped();
+    assert_eq!(after_permitted, 2, "something that is allowed was dropped");
+
+    assert_eq!(ping(&b, OTHER, 3).unwrap().received, 0);
+    assert_eq!(dropped(), after_permitted + 3);
+    for forbidden in [
+        format!("iperf3 -c {OTHER} -p 5202 --connect-timeout 1500 -t 1"),
+        format!("iperf3 -c {A} -p 5202 --connect-timeout 1500 -t 1"),
+    ] {
+        let already = dropped();
+        assert_ne!(b.run(&forbidden).unwrap().status, 0, "{forbidden}");
+        assert!(dropped() > already, "{forbidden}");
+    }
+
+    // Every frame is in one counter.
+    let now = ["nka", "nkb"].map(sent);
+    let since = |of: fn(&netkit_api::Statistics) -> u64| -> u64 {
+        now.iter().map(of).sum::<u64>() - before.iter().map(of).sum::<u64>()
+    };
+    let counters = |key: &[u8]| {
+        let value = programs.read("allowed", key).remove(0);
+        let number = |at: usize| u64::from_ne_bytes(value[at..at + 8].try_into().unwrap());
+        (number(8), number(16))
+    };
+    let ((pings, ping_octets), (segments, segment_octets)) = (counters(&icmp), counters(&tcp));
+    println!(
+        "{pings} ICMP packets, {segments} segments, {} rejected",
+        programs.read_u64("rejected", 0)
+    );
+    assert_eq!(pings, 20);
+    assert_eq!(since(|it| it.tx_packets), pings + segments);
+    assert_eq!(since(|it| it.tx_bytes), ping_octets + segment_octets);
+    assert_eq!(since(|it| it.tx_dropped), programs.read_u64("rejected", 0));
+    assert_eq!(dropped(), programs.read_u64("rejected", 0));
+    let runs = programs.runs("allow_host") + programs.runs("allow_guest");
+    assert_eq!(runs, since(|it| it.tx_packets) + since(|it| it.tx_dropped));
 }
 
 /// A child that is ended with the test.

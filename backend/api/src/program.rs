@@ -230,9 +230,9 @@ pub struct Link {
     pub prog_id: u32,
     /// `netkit_primary` or `netkit_peer`.
     pub attach_type: String,
-    /// The primary's ifindex; 0 for a link that is detached.
+    /// The ifindex of the device whose frames the program sees; 0 for a link that is detached.
     pub ifindex: u32,
-    /// The primary's name.
+    /// That device's name.
     pub device: Option<String>,
 }
 

@@ -3,11 +3,12 @@
 use std::ops::ControlFlow;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use netkit_api as api;
 use policy::map::{Map, MapKind};
 
+use super::address::{Path, Query};
 use super::entries::{Codec, parse_hex};
 use super::problem::Refusal;
 use super::programs::aside;
@@ -21,21 +22,21 @@ const NOEXIST: u64 = 1;
 const EXIST: u64 = 2;
 
 /// Every map, by id.
-#[utoipa::path(get, path = "/v1/maps",
+#[utoipa::path(get, path = "/v1/maps", operation_id = "list_maps",
     responses((status = 200, description = "Every map", body = [api::Map]), (status = "default", response = Refusal)))]
 pub async fn list(State(control): State<ControlHandle>) -> Answer<Json<Vec<api::Map>>> {
     Ok(Json(control.call(|daemon, _| Ok(daemon.maps())).await?))
 }
 
 /// One map.
-#[utoipa::path(get, path = "/v1/maps/{map}", params(("map" = String, Path)),
+#[utoipa::path(get, path = "/v1/maps/{map}", operation_id = "show_map", params(("map" = String, Path)),
     responses((status = 200, description = "The map", body = api::Map), (status = "default", response = Refusal)))]
 pub async fn show(State(control): State<ControlHandle>, Path(map): Path<String>) -> Answer<Json<api::Map>> {
     Ok(Json(control.call(move |daemon, _| daemon.show_map(&map)).await?))
 }
 
 /// Takes the name from a map.
-#[utoipa::path(delete, path = "/v1/maps/{map}/pin", params(("map" = String, Path)),
+#[utoipa::path(delete, path = "/v1/maps/{map}/pin", operation_id = "unpin_map", params(("map" = String, Path)),
     responses((status = 204, description = "Done"), (status = "default", response = Refusal)))]
 pub async fn unpin(State(control): State<ControlHandle>, Path(map): Path<String>) -> Answer<StatusCode> {
     let result = control.call(move |daemon, _| daemon.unpin_map(&map)).await;
@@ -49,7 +50,7 @@ pub struct After {
 }
 
 /// What a map holds, part by part.
-#[utoipa::path(get, path = "/v1/maps/{map}/entries",
+#[utoipa::path(get, path = "/v1/maps/{map}/entries", operation_id = "dump_map",
     params(("map" = String, Path), ("after" = Option<String>, Query, description = "The `next` of the last answer")),
     responses((status = 200, description = "The entries", body = api::MapEntries), (status = "default", response = Refusal)))]
 pub async fn entries(
@@ -91,7 +92,7 @@ fn dump(map: &Map, after: Option<&str>) -> Answer<api::MapEntries> {
 }
 
 /// Looks an entry up, or takes it, or finds the next key; or takes or looks at the first value of a queue or stack.
-#[utoipa::path(post, path = "/v1/maps/{map}/{operation}",
+#[utoipa::path(post, path = "/v1/maps/{map}/{operation}", operation_id = "operate_map",
     params(("map" = String, Path), ("operation" = String, Path, description = "`lookup`, `next`, `take`, `pop` or `peek`; `update`, `delete`, `push` and `freeze` answer with an empty entry")),
     request_body = api::MapRequest,
     responses((status = 200, description = "The entry", body = api::MapEntry), (status = 204, description = "Done"), (status = "default", response = Refusal)))]
@@ -168,7 +169,7 @@ fn refused(map: &Map, operation: &str, errno: policy::Errno) -> Refusal {
 }
 
 /// Takes what programs put out through a ring buffer or a perf event array.
-#[utoipa::path(post, path = "/v1/maps/{map}/events", params(("map" = String, Path)),
+#[utoipa::path(post, path = "/v1/maps/{map}/events", operation_id = "take_events", params(("map" = String, Path)),
     responses((status = 200, description = "The events, which are gone then", body = [api::MapEvent]), (status = "default", response = Refusal)))]
 pub async fn events(
     State(control): State<ControlHandle>,
@@ -190,7 +191,7 @@ pub async fn events(
 }
 
 /// The routes of a domain.
-#[utoipa::path(get, path = "/v1/domains/{domain}/routes", params(("domain" = String, Path)),
+#[utoipa::path(get, path = "/v1/domains/{domain}/routes", operation_id = "list_routes", params(("domain" = String, Path)),
     responses((status = 200, description = "The routes, longest prefixes first", body = [api::Route]), (status = "default", response = Refusal)))]
 pub async fn routes(
     State(control): State<ControlHandle>,
@@ -228,7 +229,7 @@ pub async fn delete_route(
 }
 
 /// The neighbours of a domain.
-#[utoipa::path(get, path = "/v1/domains/{domain}/neighbours", params(("domain" = String, Path)),
+#[utoipa::path(get, path = "/v1/domains/{domain}/neighbours", operation_id = "list_neighbours", params(("domain" = String, Path)),
     responses((status = 200, description = "The neighbours", body = [api::Neighbour]), (status = "default", response = Refusal)))]
 pub async fn neighbours(
     State(control): State<ControlHandle>,

@@ -1,5 +1,6 @@
 //! The HTTP API on a unix socket.
 
+mod address;
 mod dump;
 mod entries;
 mod maps;

@@ -1,7 +1,7 @@
 //! Programs, program lists, links and traces.
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use base64::Engine;
@@ -10,19 +10,20 @@ use netkit::AttachType;
 use netkit_api as api;
 use policy::test_run::TestRun;
 
+use super::address::{Path, Query};
 use super::problem::Refusal;
-use super::routes::{Answer, Body, no_content, refuse};
+use super::routes::{Answer, Body, OBJECT_LIMIT, no_content, refuse};
 use crate::daemon::{ControlHandle, DaemonError, ParsedObject};
 
 /// Every program, by id.
-#[utoipa::path(get, path = "/v1/programs",
+#[utoipa::path(get, path = "/v1/programs", operation_id = "list_programs",
     responses((status = 200, description = "Every program", body = [api::Program]), (status = "default", response = Refusal)))]
 pub async fn list(State(control): State<ControlHandle>) -> Answer<Json<Vec<api::Program>>> {
     Ok(Json(control.call(|daemon, _| Ok(daemon.programs())).await?))
 }
 
 /// One program.
-#[utoipa::path(get, path = "/v1/programs/{program}", params(("program" = String, Path)),
+#[utoipa::path(get, path = "/v1/programs/{program}", operation_id = "show_program", params(("program" = String, Path)),
     responses((status = 200, description = "The program", body = api::Program), (status = "default", response = Refusal)))]
 pub async fn show(
     State(control): State<ControlHandle>,
@@ -36,11 +37,11 @@ pub async fn show(
 }
 
 /// Loads the programs of an object file and makes its maps.
-#[utoipa::path(post, path = "/v1/programs", request_body = api::ProgramLoad,
+#[utoipa::path(post, path = "/v1/programs", operation_id = "load_programs", request_body = api::ProgramLoad,
     responses((status = 201, description = "Loaded", body = api::ProgramsLoaded), (status = "default", response = Refusal)))]
 pub async fn load(
     State(control): State<ControlHandle>,
-    Body(request): Body<api::ProgramLoad>,
+    Body(request): Body<api::ProgramLoad, OBJECT_LIMIT>,
 ) -> Answer<impl IntoResponse> {
     let octets = decode("object", &request.object)?;
     let parsed = aside(move || Ok(ParsedObject::new(octets)?)).await?;
@@ -51,7 +52,7 @@ pub async fn load(
 }
 
 /// Changes a program.
-#[utoipa::path(patch, path = "/v1/programs/{program}", params(("program" = String, Path)), request_body = api::ProgramSet,
+#[utoipa::path(patch, path = "/v1/programs/{program}", operation_id = "set_program", params(("program" = String, Path)), request_body = api::ProgramSet,
     responses((status = 204, description = "Done"), (status = "default", response = Refusal)))]
 pub async fn set(
     State(control): State<ControlHandle>,
@@ -65,7 +66,7 @@ pub async fn set(
 }
 
 /// Forgets a program that is attached nowhere.
-#[utoipa::path(delete, path = "/v1/programs/{program}", params(("program" = String, Path)),
+#[utoipa::path(delete, path = "/v1/programs/{program}", operation_id = "unload_program", params(("program" = String, Path)),
     responses((status = 204, description = "Done"), (status = "default", response = Refusal)))]
 pub async fn unload(State(control): State<ControlHandle>, Path(program): Path<String>) -> Answer<StatusCode> {
     let result = control
@@ -75,7 +76,7 @@ pub async fn unload(State(control): State<ControlHandle>, Path(program): Path<St
 }
 
 /// A program's instructions as the kernel prints them.
-#[utoipa::path(get, path = "/v1/programs/{program}/xlated", params(("program" = String, Path)),
+#[utoipa::path(get, path = "/v1/programs/{program}/xlated", operation_id = "dump_xlated", params(("program" = String, Path)),
     responses((status = 200, description = "The instructions", body = [api::DumpLine]), (status = "default", response = Refusal)))]
 pub async fn xlated(
     State(control): State<ControlHandle>,
@@ -88,7 +89,7 @@ pub async fn xlated(
 }
 
 /// A program's native code.
-#[utoipa::path(get, path = "/v1/programs/{program}/jited", params(("program" = String, Path)),
+#[utoipa::path(get, path = "/v1/programs/{program}/jited", operation_id = "dump_jited", params(("program" = String, Path)),
     responses((status = 200, description = "The native instructions", body = [api::DumpLine]), (status = "default", response = Refusal)))]
 pub async fn jited(
     State(control): State<ControlHandle>,
@@ -101,12 +102,12 @@ pub async fn jited(
 }
 
 /// Runs a program on a frame of the caller's.
-#[utoipa::path(post, path = "/v1/programs/{program}/run", params(("program" = String, Path)), request_body = api::ProgramRun,
+#[utoipa::path(post, path = "/v1/programs/{program}/run", operation_id = "run_program", params(("program" = String, Path)), request_body = api::ProgramRun,
     responses((status = 200, description = "What came of it", body = api::ProgramRan), (status = "default", response = Refusal)))]
 pub async fn run(
     State(control): State<ControlHandle>,
     Path(program): Path<String>,
-    Body(request): Body<api::ProgramRun>,
+    Body(request): Body<api::ProgramRun, OBJECT_LIMIT>,
 ) -> Answer<Json<api::ProgramRan>> {
     let run = TestRun {
         data: decode("data_in", &request.data_in)?,
@@ -161,7 +162,7 @@ pub async fn tracelog(Query(From { from }): Query<From>) -> Answer<Json<api::Tra
 }
 
 /// Every program list that is not empty.
-#[utoipa::path(get, path = "/v1/lists",
+#[utoipa::path(get, path = "/v1/lists", operation_id = "list_program_lists",
     responses((status = 200, description = "The lists", body = [api::ProgramList]), (status = "default", response = Refusal)))]
 pub async fn lists(State(control): State<ControlHandle>) -> Answer<Json<Vec<api::ProgramList>>> {
     Ok(Json(control.call(|daemon, _| daemon.program_lists(None)).await?))
@@ -182,7 +183,7 @@ pub async fn device_lists(
 }
 
 /// Attaches a program to a list of a pair, by its primary.
-#[utoipa::path(post, path = "/v1/devices/{name}/lists/{list}",
+#[utoipa::path(post, path = "/v1/devices/{name}/lists/{list}", operation_id = "attach_program",
     params(("name" = String, Path), ("list" = String, Path, description = "`primary` or `peer`")), request_body = api::ProgramAttach,
     responses((status = 200, description = "Attached", body = api::ProgramAttached), (status = "default", response = Refusal)))]
 pub async fn attach(
@@ -198,7 +199,7 @@ pub async fn attach(
 }
 
 /// Detaches a program from a list of a pair.
-#[utoipa::path(post, path = "/v1/devices/{name}/lists/{list}/detach",
+#[utoipa::path(post, path = "/v1/devices/{name}/lists/{list}/detach", operation_id = "detach_program",
     params(("name" = String, Path), ("list" = String, Path, description = "`primary` or `peer`")), request_body = api::ProgramDetach,
     responses((status = 204, description = "Done"), (status = "default", response = Refusal)))]
 pub async fn detach(
@@ -214,14 +215,14 @@ pub async fn detach(
 }
 
 /// Every link, by id.
-#[utoipa::path(get, path = "/v1/links",
+#[utoipa::path(get, path = "/v1/links", operation_id = "list_links",
     responses((status = 200, description = "The links", body = [api::Link]), (status = "default", response = Refusal)))]
 pub async fn links(State(control): State<ControlHandle>) -> Answer<Json<Vec<api::Link>>> {
     Ok(Json(control.call(|daemon, _| Ok(daemon.links())).await?))
 }
 
 /// One link.
-#[utoipa::path(get, path = "/v1/links/{id}", params(("id" = u32, Path)),
+#[utoipa::path(get, path = "/v1/links/{id}", operation_id = "show_link", params(("id" = u32, Path)),
     responses((status = 200, description = "The link", body = api::Link), (status = "default", response = Refusal)))]
 pub async fn link(State(control): State<ControlHandle>, Path(id): Path<u32>) -> Answer<Json<api::Link>> {
     Ok(Json(control.call(move |daemon, _| daemon.link(id)).await?))
@@ -263,7 +264,7 @@ pub async fn delete_link(State(control): State<ControlHandle>, Path(id): Path<u3
 pub async fn trace(
     State(control): State<ControlHandle>,
     Path(name): Path<String>,
-    Body(request): Body<api::TraceRequest>,
+    Body(request): Body<api::TraceRequest, OBJECT_LIMIT>,
 ) -> Answer<Json<api::Traced>> {
     let frame = decode("frame", &request.frame)?;
     let prepared = request.clone();

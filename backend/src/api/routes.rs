@@ -1,8 +1,7 @@
 //! What can be asked, and how it is answered.
 
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Path, Request, State};
-use axum::http::request::Parts;
+use axum::extract::{DefaultBodyLimit, FromRequest, Request, State};
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::IntoResponse;
 use axum::routing::{get, patch, post, put};
@@ -10,6 +9,7 @@ use axum::{Json, Router, middleware};
 use netkit_api as api;
 use utoipa::OpenApi;
 
+use super::address::Path;
 use super::problem::Refusal;
 use super::{maps, peer, programs};
 use crate::daemon::{ControlHandle, DaemonError};
@@ -17,7 +17,7 @@ use crate::daemon::{ControlHandle, DaemonError};
 /// The longest request body, in octets.
 const BODY_LIMIT: usize = 64 * 1024;
 /// The longest request body that holds an object file or a frame.
-const OBJECT_LIMIT: usize = 32 * 1024 * 1024;
+pub(super) const OBJECT_LIMIT: usize = 32 * 1024 * 1024;
 
 pub(super) type Answer<T> = Result<T, Refusal>;
 
@@ -153,10 +153,10 @@ pub fn router(control: ControlHandle) -> Router {
         .with_state(control)
 }
 
-/// A JSON object as the body, whose faults are problems too.
-pub(super) struct Body<T>(pub T);
+/// A JSON object as the body, whose faults are problems too. `LIMIT` is what the route takes.
+pub(super) struct Body<T, const LIMIT: usize = BODY_LIMIT>(pub T);
 
-impl<T, S> FromRequest<S> for Body<T>
+impl<T, S, const LIMIT: usize> FromRequest<S> for Body<T, LIMIT>
 where
     Json<api::Object<T>>: FromRequest<S, Rejection = JsonRejection>,
     S: Send + Sync,
@@ -168,31 +168,11 @@ where
             Ok(Json(api::Object(body))) => Ok(Body(body)),
             Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(Refusal {
                 errno: libc::EMSGSIZE,
-                detail: format!("the request body is longer than {BODY_LIMIT} octets; no request needs more"),
+                detail: format!("the request body is longer than {LIMIT} octets; no request needs more"),
             }),
             Err(rejection) => Err(Refusal {
                 errno: libc::EINVAL,
                 detail: rejection.body_text(),
-            }),
-        }
-    }
-}
-
-/// A device's name in the path, whose faults are problems too.
-struct Name(String);
-
-impl<S: Send + Sync> FromRequestParts<S> for Name {
-    type Rejection = Refusal;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Answer<Self> {
-        match Path::from_request_parts(parts, state).await {
-            Ok(Path(name)) => Ok(Name(name)),
-            Err(_) => Err(Refusal {
-                errno: libc::EINVAL,
-                detail: format!(
-                    "the name in {} is not UTF-8 in percent-encoding",
-                    parts.uri.path()
-                ),
             }),
         }
     }
@@ -226,7 +206,7 @@ async fn list(State(control): State<ControlHandle>) -> Answer<Json<Vec<api::Devi
 #[utoipa::path(get, path = "/v1/devices/{name}",
     params(("name" = String, Path)),
     responses((status = 200, description = "The device", body = api::Device), (status = "default", response = Refusal)))]
-async fn show(State(control): State<ControlHandle>, Name(name): Name) -> Answer<Json<api::Device>> {
+async fn show(State(control): State<ControlHandle>, Path(name): Path<String>) -> Answer<Json<api::Device>> {
     Ok(Json(control.call(move |daemon, _| daemon.device(&name)).await?))
 }
 
@@ -248,7 +228,7 @@ async fn create(
     responses((status = 204, description = "Done"), (status = "default", response = Refusal)))]
 async fn set(
     State(control): State<ControlHandle>,
-    Name(name): Name,
+    Path(name): Path<String>,
     Body(request): Body<api::DeviceSet>,
 ) -> Answer<StatusCode> {
     control
@@ -263,7 +243,7 @@ async fn set(
     responses((status = 204, description = "Done"), (status = "default", response = Refusal)))]
 async fn change(
     State(control): State<ControlHandle>,
-    Name(name): Name,
+    Path(name): Path<String>,
     Body(request): Body<api::NetkitChange>,
 ) -> Answer<StatusCode> {
     control
@@ -276,7 +256,7 @@ async fn change(
 #[utoipa::path(delete, path = "/v1/devices/{name}",
     params(("name" = String, Path)),
     responses((status = 204, description = "Done"), (status = "default", response = Refusal)))]
-async fn delete(State(control): State<ControlHandle>, Name(name): Name) -> Answer<StatusCode> {
+async fn delete(State(control): State<ControlHandle>, Path(name): Path<String>) -> Answer<StatusCode> {
     control
         .call(move |daemon, reactor| daemon.delete(&name, reactor))
         .await
@@ -289,7 +269,7 @@ async fn delete(State(control): State<ControlHandle>, Name(name): Name) -> Answe
     responses((status = 204, description = "Done"), (status = "default", response = Refusal)))]
 async fn attach(
     State(control): State<ControlHandle>,
-    Name(name): Name,
+    Path(name): Path<String>,
     Body(spec): Body<api::AttachmentSpec>,
 ) -> Answer<StatusCode> {
     control
@@ -302,7 +282,7 @@ async fn attach(
 #[utoipa::path(delete, path = "/v1/devices/{name}/attachment",
     params(("name" = String, Path)),
     responses((status = 204, description = "Done"), (status = "default", response = Refusal)))]
-async fn detach(State(control): State<ControlHandle>, Name(name): Name) -> Answer<StatusCode> {
+async fn detach(State(control): State<ControlHandle>, Path(name): Path<String>) -> Answer<StatusCode> {
     control
         .call(move |daemon, reactor| daemon.detach(&name, reactor))
         .await
@@ -322,7 +302,7 @@ async fn drops(State(control): State<ControlHandle>) -> Answer<Json<Vec<api::Dev
     responses((status = 200, description = "The reasons that occurred", body = [api::DeviceDrops]), (status = "default", response = Refusal)))]
 async fn device_drops(
     State(control): State<ControlHandle>,
-    Name(name): Name,
+    Path(name): Path<String>,
 ) -> Answer<Json<Vec<api::DeviceDrops>>> {
     Ok(Json(
         control.call(move |daemon, _| daemon.drops(Some(&name))).await?,

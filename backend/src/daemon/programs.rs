@@ -93,6 +93,14 @@ impl Daemon {
         parsed: &ParsedObject,
         request: &api::ProgramLoad,
     ) -> Result<api::ProgramsLoaded, DaemonError> {
+        let defines = |name: &str| parsed.object.maps.iter().any(|map| map.name == name);
+        if let Some(unknown) = request.maps.iter().find(|map| !defines(&map.name)) {
+            return Err(DaemonError::BadValue {
+                what: "a map of the object",
+                value: format!("\"{}\"", unknown.name),
+                allowed: "the name of one that the object defines",
+            });
+        }
         let origin = parsed.digest();
         let options = LoadOptions {
             name: request.name.clone(),
@@ -385,7 +393,7 @@ impl Daemon {
     }
 
     fn shown_link(&self, link: &netkit::LinkInfo) -> api::Link {
-        // Links are known by the primary, whichever list they are on (netkit.c: `netkit_link_fill_info`).
+        // Links are known by the device whose frames their program sees (netkit.c: `netkit_dev_fetch`).
         let device = link.ifindex.and_then(|ifindex| self.model.device(ifindex).ok());
         api::Link {
             id: link.id.0,

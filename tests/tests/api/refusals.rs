@@ -148,6 +148,43 @@ fn bodies_that_are_too_long() {
 }
 
 #[test]
+fn addresses_that_cannot_be() {
+    let daemon = daemon();
+    for (path, part) in [
+        ("/v1/devices/%ff", "UTF-8"),
+        ("/v1/devices/%ff/lists", "UTF-8"),
+        ("/v1/programs/%ff", "UTF-8"),
+        ("/v1/maps/%ff/entries", "UTF-8"),
+        ("/v1/domains/%ff/routes", "UTF-8"),
+        ("/v1/domains/a%2fb/routes", "slash"),
+        ("/v1/links/x", "x"),
+        ("/v1/links/-1", "-1"),
+        ("/v1/links/4294967296", "4294967296"),
+        ("/v1/tracelog?from=x", "from"),
+        ("/v1/tracelog?from=18446744073709551616", "from"),
+    ] {
+        let answer = http::call(&daemon.api(), "GET", path, None);
+        assert_problem(&answer, 400, "EINVAL", &[part]);
+    }
+    for (path, errno) in [
+        ("/v1/links/4294967295", "ENOENT"),
+        ("/v1/programs/99999999999", "ENOENT"),
+        ("/v1/maps/nosuch/entries", "ENOENT"),
+        ("/v1/devices/nosuch/lists", "ENODEV"),
+    ] {
+        let answer = http::call(&daemon.api(), "GET", path, None);
+        assert_problem(&answer, 404, errno, &[]);
+    }
+    let last = http::call(
+        &daemon.api(),
+        "GET",
+        "/v1/tracelog?from=18446744073709551615",
+        None,
+    );
+    assert_eq!(last.status, 200, "{last:?}");
+}
+
+#[test]
 fn resources_and_methods_that_there_are_not() {
     let daemon = daemon();
     for path in [

@@ -4,6 +4,7 @@ mod add;
 mod attach;
 mod change;
 mod errors;
+mod programs;
 mod show;
 mod traffic;
 mod vm_args;

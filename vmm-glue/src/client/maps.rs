@@ -68,7 +68,7 @@ impl Client {
 
     /// Keeps the API from writing a map.
     pub fn freeze(&self, map: &str) -> Result<(), ClientError> {
-        self.send(&Call::new(Method::POST, format!("{}/freeze", map_path(map))))
+        self.tell_map(map, "freeze", &MapRequest::default())
     }
 
     /// What programs put out since the last call.

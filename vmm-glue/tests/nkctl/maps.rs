@@ -110,7 +110,7 @@ fn entries_are_written_and_deleted() {
             ("POST /v1/maps/3/push", json!({"value": "0102"})),
         ],
     );
-    asks("map freeze 3", [DONE], &[("POST /v1/maps/3/freeze", Value::Null)]);
+    asks("map freeze 3", [DONE], &[("POST /v1/maps/3/freeze", json!({}))]);
     asks(
         "map unpin pinned shared",
         [(200, json!([map()])), DONE],
