@@ -263,7 +263,6 @@ fn a_damaged_object_is_refused_at_the_start() {
 
 /// A program whose object has further maps is restored with them, or it is not restored at all.
 #[test]
-#[ignore = "the engine drops maps that no program uses and that saved programs name"]
 fn programs_are_restored_after_others_of_their_object_were_unloaded() {
     let Some((mut daemon, programs)) = daemon_with("maps", &[]) else {
         return;

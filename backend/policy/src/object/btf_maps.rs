@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::btf::{Btf, BtfError, Kind, Member};
+use super::btf::{Btf, BtfError, Composite, Kind, Member};
 use super::elf::Elf;
 use super::functions::{Functions, note};
 use super::maps::{MAPS_MAX, target_of_data};
