@@ -3,6 +3,7 @@
 pub mod driver;
 pub mod host;
 pub mod http;
+pub mod kernel;
 pub mod needs;
 pub mod netkitd;
 mod not_run;

@@ -41,7 +41,7 @@ reasons! {
     ProgramDrop = "program_drop", "A program returned DROP.";
     UnknownVerdict = "unknown_verdict", "A program returned a code that netkit does not know.";
     ProgramFault = "program_fault", "A program did what it must not do and was stopped, or is in quarantine because it did so too often.";
-    RedirectFailed = "redirect_failed", "A program asked for a redirect to a device that is missing, down or in another domain, or of a kind that cannot be.";
+    RedirectFailed = "redirect_failed", "A program asked for a redirect to a device that is missing or in another domain, to receive on one that is down, or of a kind that cannot be.";
     RedirectLoop = "redirect_loop", "Programs redirected the frame more often than the recursion limit allows.";
     NeighbourUnknown = "neighbour_unknown", "A program sent the frame to a next hop for which there is no route or no neighbour.";
     ReceiverRingFull = "receiver_ring_full", "The receiver has no buffers for the frame.";

@@ -206,8 +206,8 @@ impl<'a> Surroundings<'a> {
     /// on.
     ///
     /// # Errors
-    /// EINVAL for other flags than `BPF_F_INGRESS` or no such device in this domain, ENETDOWN if the device is down,
-    /// ENOMEM if the frame was copied too often (filter.c: `bpf_clone_redirect`). The error of `fill`.
+    /// EINVAL for other flags than `BPF_F_INGRESS` or no such device in this domain, ENOMEM if the frame was copied too
+    /// often (filter.c: `bpf_clone_redirect`). The error of `fill`. What becomes of the copy later is no error.
     pub fn clone_redirect(
         &mut self,
         ifindex: u32,
@@ -219,10 +219,7 @@ impl<'a> Surroundings<'a> {
             BPF_F_INGRESS => Redirect::Ingress(Ifindex(ifindex)),
             _ => return Err(Errno::EINVAL),
         };
-        let device = self.device_by_ifindex(ifindex).ok_or(Errno::EINVAL)?;
-        if !device.up {
-            return Err(Errno::ENETDOWN);
-        }
+        self.device_by_ifindex(ifindex).ok_or(Errno::EINVAL)?;
         self.clones.push(self.receiver, redirect, fill)
     }
 }

@@ -52,11 +52,6 @@ enum Hop {
 /// If `shard` is not below the model's number of shards.
 pub fn xmit(view: &View, sender: Slot, frame: &mut Frame, clones: &mut Clones, shard: usize) -> Outcome {
     clones.clear();
-    // The core, not the driver, keeps a device that is down from transmitting.
-    if !view.device(sender).up {
-        view.count_drop(sender, DropReason::SenderDown, shard);
-        return Outcome::Dropped(DropReason::SenderDown);
-    }
     if frame.meta.protocol == 0 {
         frame.meta.protocol = eth_type(frame);
     }
@@ -68,7 +63,7 @@ pub fn xmit_clone(view: &View, frame: &mut Frame, clones: &mut Clones, shard: us
     let (receiver, redirect, depth) = clones.take(frame)?;
     Some(match do_redirect(view, receiver, frame, Some(redirect), depth) {
         Ok(Hop::Egress(target)) => {
-            frame.meta.tstamp = 0;
+            queue(frame);
             transmit(view, target, frame, clones, depth + REDIRECT_DEPTH, shard)
         }
         Ok(Hop::Ingress(target)) => receive(view, receiver, target, frame),
@@ -79,7 +74,7 @@ pub fn xmit_clone(view: &View, frame: &mut Frame, clones: &mut Clones, shard: us
     })
 }
 
-/// Follows a frame from a device that is up to where it is delivered or dropped.
+/// Follows a frame from a device to where it is delivered or dropped.
 fn transmit(
     view: &View,
     mut sender: Slot,
@@ -91,6 +86,11 @@ fn transmit(
     let mut redirect = None;
     loop {
         clones.depth = depth;
+        // The core, not the driver, keeps a device that is down from transmitting (sch_generic.c: `noop_enqueue`).
+        if !view.device(sender).up {
+            view.count_drop(sender, DropReason::SenderDown, shard);
+            return Outcome::Dropped(DropReason::SenderDown);
+        }
         let receiver = match netkit_xmit(view, sender, frame, &mut redirect, clones, shard) {
             Verdict::Pass { receiver, bytes } => {
                 return Outcome::Deliver(Delivery {
@@ -113,7 +113,7 @@ fn transmit(
         match do_redirect(view, receiver, frame, redirect.take(), depth) {
             Ok(Hop::Egress(target)) => {
                 depth += REDIRECT_DEPTH;
-                frame.meta.tstamp = 0;
+                queue(frame);
                 sender = target;
             }
             Ok(Hop::Ingress(receiver)) => return receive(view, sender, receiver, frame),
@@ -123,6 +123,13 @@ fn transmit(
             }
         }
     }
+}
+
+/// What a frame loses on the way to the device that it is redirected to (filter.c: `__bpf_tx_skb`; dev.c:
+/// `netdev_core_pick_tx`, for a device with one transmit queue).
+fn queue(frame: &mut Frame) {
+    frame.meta.tstamp = 0;
+    frame.meta.queue_mapping = 0;
 }
 
 /// A redirect with `BPF_F_INGRESS`: the target receives the frame.
@@ -204,8 +211,8 @@ fn prep_forward(device: &DeviceView, frame: &mut Frame) {
     }
 }
 
-/// Where a redirect leads: to a device that is up and in the receiver's domain
-/// (filter.c: `skb_do_redirect`, `__bpf_tx_skb`).
+/// Where a redirect leads: to a device in the receiver's domain, which has to be up to receive
+/// (filter.c: `skb_do_redirect`, `__bpf_tx_skb`, `__bpf_rx_skb`).
 fn do_redirect(
     view: &View,
     receiver: Slot,
@@ -214,7 +221,7 @@ fn do_redirect(
     depth: u32,
 ) -> Result<Hop, DropReason> {
     let domain = &view.device(receiver).domain;
-    let reachable = |target: &Slot| view.device(*target).up && view.device(*target).domain == *domain;
+    let reachable = |target: &Slot| view.device(*target).domain == *domain;
     let target = |ifindex: Ifindex| {
         view.slot(ifindex)
             .filter(reachable)
@@ -231,7 +238,10 @@ fn do_redirect(
             to_neighbour(view.device(target), frame, next_hop).ok_or(DropReason::NeighbourUnknown)?;
             egress(target)
         }
-        Some(Redirect::Ingress(ifindex)) => Ok(Hop::Ingress(target(ifindex)?)),
+        Some(Redirect::Ingress(ifindex)) => match target(ifindex)? {
+            target if view.device(target).up => Ok(Hop::Ingress(target)),
+            _ => Err(DropReason::RedirectFailed),
+        },
         Some(Redirect::Peer) | None => Err(DropReason::RedirectFailed),
     }
 }

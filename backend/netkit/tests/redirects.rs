@@ -48,9 +48,17 @@ fn redirect_to_a_device_that_is_down() {
                 options(),
             )
             .unwrap();
-            assert_eq!(ten(pair, sender), Err(DropReason::RedirectFailed));
-            assert_gone(pair, sender, receiver, DropReason::RedirectFailed);
-            assert_eq!(pair.statistics(target), Statistics::default());
+            if flags == 0 {
+                // The target was to transmit, and is charged.
+                assert_eq!(ten(pair, sender), Err(DropReason::SenderDown));
+                assert_eq!(pair.statistics(sender), sent(10));
+                assert_eq!(pair.model.drops(sender).unwrap(), []);
+                assert_eq!(pair.statistics(target), dropped(10));
+            } else {
+                assert_eq!(ten(pair, sender), Err(DropReason::RedirectFailed));
+                assert_gone(pair, sender, receiver, DropReason::RedirectFailed);
+                assert_eq!(pair.statistics(target), Statistics::default());
+            }
         });
     }
 }
@@ -305,9 +313,9 @@ fn redirect_without_a_call_behind_a_redirect() {
     );
 }
 
-/// Of the metadata, only the time is lost on the way to the target.
+/// Of the metadata, the time and the queue are lost on the way to the target.
 #[test]
-fn redirect_clears_the_time() {
+fn redirect_clears_the_time_and_the_queue() {
     let mut pair = Pair::same_domain(Mode::L2);
     let (target, target_peer) = pair.add_pair(Mode::L2);
     pair.model.set_domain(target_peer, "host").unwrap();
@@ -321,14 +329,21 @@ fn redirect_clears_the_time() {
         mark: 42,
         priority: 3,
         tstamp: 77,
+        queue_mapping: 5,
         ..Default::default()
     };
     pair.send(pair.primary, &ethernet(MacAddress::BROADCAST, ETH_P_IP, 60), meta)
         .unwrap();
     let (receiver, seen) = pair.delivered.unwrap();
     assert_eq!(
-        (receiver, seen.mark, seen.priority, seen.tstamp),
-        (target_peer, 42, 3, 0)
+        (
+            receiver,
+            seen.mark,
+            seen.priority,
+            seen.tstamp,
+            seen.queue_mapping
+        ),
+        (target_peer, 42, 3, 0, 0)
     );
 }
 
@@ -364,6 +379,31 @@ fn a_clone_is_sent_before_the_frame_and_is_a_frame_of_its_own() {
     );
     assert_eq!(xmit_clone(&view, &mut clone, &mut clones, 0), None);
     assert!(matches!(outcome, Outcome::Deliver(it) if it.receiver == slot(&view, pair.peer)));
+}
+
+#[test]
+fn a_clone_to_a_device_that_is_down_is_charged_to_it() {
+    let mut pair = Pair::same_domain(Mode::L2);
+    let (target, _) = pair.add_pair(Mode::L2);
+    pair.model.set_up(target, false).unwrap();
+    let cloner = Tc::new(move |context| {
+        let copy = Frame::from_octets(context.frame.head());
+        for flags in [0, 1] {
+            context
+                .clone_redirect(target.0, flags, |clone| clone.copy_from(&copy))
+                .unwrap();
+        }
+        verdict::PASS
+    });
+    pair.attach(AttachType::Primary, &cloner, options()).unwrap();
+    let view = pair.model.view();
+    let mut frame = Frame::from_octets(&ethernet(MacAddress::BROADCAST, ETH_P_IP, 60));
+    let (mut clones, mut clone) = (Clones::default(), Frame::new());
+    let _ = xmit(&view, slot(&view, pair.primary), &mut frame, &mut clones, 0);
+    let mut next = || xmit_clone(&view, &mut clone, &mut clones, 0);
+    assert_eq!(next(), Some(Outcome::Dropped(DropReason::SenderDown)));
+    assert_eq!(next(), Some(Outcome::Dropped(DropReason::RedirectFailed)));
+    assert_eq!(pair.statistics(target), dropped(1));
 }
 
 #[test]

@@ -30,6 +30,7 @@ mod shell;
 mod time;
 mod wire;
 
+pub(crate) use agent::base64;
 pub use config::{Accel, GuestConfig, Kernel};
 pub use error::{Error, Result};
 pub use guest::Guest;
