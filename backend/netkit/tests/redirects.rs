@@ -390,7 +390,10 @@ fn a_clone_to_a_device_that_is_down_is_charged_to_it() {
         let copy = Frame::from_octets(context.frame.head());
         for flags in [0, 1] {
             context
-                .clone_redirect(target.0, flags, |clone| clone.copy_from(&copy))
+                .clone_redirect(target.0, flags, |clone| {
+                    clone.copy_from(&copy);
+                    Ok(())
+                })
                 .unwrap();
         }
         verdict::PASS
