@@ -142,11 +142,14 @@ fn a_neighbour_gets_the_frame_with_its_address() {
         device: "y0".to_owned(),
         source: None,
         mtu: None,
+        metric: None,
+        origin: None,
     };
     let neighbour = |address: &str, lladdr: &str| Neighbour {
         address: address.to_owned(),
         device: "y0".to_owned(),
         lladdr: lladdr.to_owned(),
+        origin: None,
     };
     pairs.redirect("to_neighbour", pairs.y.a.shown().ifindex);
     let sent = packet::udp(A, B, b"to a neighbour");
@@ -220,6 +223,8 @@ fn a_program_forwards_by_the_routes_that_were_set() {
         device: "y0".to_owned(),
         source: None,
         mtu: None,
+        metric: None,
+        origin: None,
     };
     client.add_route(&domain, &route).unwrap();
     // BPF_FIB_LKUP_RET_NO_NEIGH
@@ -228,6 +233,7 @@ fn a_program_forwards_by_the_routes_that_were_set() {
         address: "10.2.0.1".to_owned(),
         device: "y0".to_owned(),
         lladdr: "02:00:00:00:02:01".to_owned(),
+        origin: None,
     };
     client.add_neighbour(&domain, &gateway).unwrap();
     x1.send_frame(&sent);
