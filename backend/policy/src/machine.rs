@@ -460,12 +460,6 @@ impl Machine {
         context.tstamp_type = metadata.tstamp_type;
     }
 
-    /// The context, octet for octet.
-    pub(crate) fn context_octets(&self) -> Vec<u8> {
-        // SAFETY: the context page is mapped, and only this thread uses it.
-        unsafe { std::slice::from_raw_parts(self.view.at(CONTEXT), size_of::<SkBuff>()) }.to_vec()
-    }
-
     /// Takes in the fields that a tc program may write (filter.c: `tc_cls_act_is_valid_access`).
     pub fn import_context(&mut self) {
         let context = self.context();

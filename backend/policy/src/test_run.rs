@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::context::SkBuff;
-use crate::machine::{Executor, Machine, Packet};
+use crate::machine::{Executor, Packet};
 use crate::packet::{Environment, Gso, GsoKind, Layers, Metadata, NextHop, NoEnvironment, Octets, Offload};
 use crate::{Errno, Fault, Program};
 
@@ -101,12 +101,8 @@ impl Program {
             count += 1;
         }
         let duration = start.elapsed() / count;
-        let export = |machine: &mut Machine| {
-            machine.show(&packet.metadata);
-            machine.context_octets()
-        };
-        // SAFETY: as above.
-        let context = unsafe { self.domain.enter(shard, export) };
+        let given = given_context(run.context.as_deref().unwrap_or_default())?;
+        let context = context_out(given, &packet.metadata, run.data.len());
         Ok(TestResult {
             retval,
             duration,
@@ -159,14 +155,7 @@ impl Environment for Loopback {
 
 /// What travels beside the frame, by the context that the caller gave (test_run.c: `convert___skb_to_skb`).
 fn metadata(frame: &[u8], given: &[u8]) -> Result<Metadata, TestError> {
-    let mut octets = [0; size_of::<SkBuff>()];
-    let len = given.len().min(octets.len());
-    octets[..len].copy_from_slice(&given[..len]);
-    if given[len..].iter().any(|octet| *octet != 0) {
-        return Err(TestError::Context);
-    }
-    // SAFETY: any octets are a context, and there are as many as one has.
-    let context = unsafe { octets.as_ptr().cast::<SkBuff>().read_unaligned() };
+    let context = given_context(given)?;
     let gso = (context.gso_size > 0).then_some(Gso {
         kind: GsoKind::TcpV4,
         size: context.gso_size as u16,
@@ -200,6 +189,40 @@ fn metadata(frame: &[u8], given: &[u8]) -> Result<Metadata, TestError> {
             ..Offload::default()
         },
     })
+}
+
+/// The context that the caller gave; what it does not reach is zero.
+fn given_context(given: &[u8]) -> Result<SkBuff, TestError> {
+    let mut octets = [0; size_of::<SkBuff>()];
+    let len = given.len().min(octets.len());
+    octets[..len].copy_from_slice(&given[..len]);
+    if given[len..].iter().any(|octet| *octet != 0) {
+        return Err(TestError::Context);
+    }
+    // SAFETY: any octets are a context, and there are as many as one has.
+    Ok(unsafe { octets.as_ptr().cast::<SkBuff>().read_unaligned() })
+}
+
+/// The context that the caller gets: its own, with what the kernel fills in (test_run.c: `convert_skb_to___skb`).
+/// `len` is the frame's length before the run.
+fn context_out(given: SkBuff, metadata: &Metadata, len: usize) -> Vec<u8> {
+    let context = SkBuff {
+        mark: metadata.mark,
+        priority: metadata.priority,
+        ingress_ifindex: metadata.ingress_ifindex,
+        ifindex: metadata.ifindex,
+        tstamp: metadata.tstamp,
+        cb: metadata.cb,
+        wire_len: if given.wire_len == 0 {
+            len as u32
+        } else {
+            given.wire_len
+        },
+        gso_segs: metadata.offload.gso.map_or(0, |gso| u32::from(gso.segments)),
+        ..given
+    };
+    // SAFETY: a context has no octets but those of its fields, padding included.
+    unsafe { std::slice::from_raw_parts((&raw const context).cast::<u8>(), size_of::<SkBuff>()) }.to_vec()
 }
 
 /// Who a frame is addressed to, seen from a device with the address zero (eth.c: `eth_skb_pkt_type`).

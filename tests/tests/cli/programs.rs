@@ -1,6 +1,5 @@
 //! `prog`, `map`, `net`, `link ... bpf`, `trace`, `route` and `neigh`.
 
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -349,10 +348,6 @@ fn frames() -> Vec<Vec<u8>> {
     ]
 }
 
-/// What a test run gives back of `struct __sk_buff`: mark; priority, ingress_ifindex and ifindex; cb; tstamp;
-/// gso_size (test_run.c: `convert_skb_to___skb`).
-const CONVERTED: [Range<usize>; 5] = [8..12, 32..44, 48..68, 152..160, 176..180];
-
 #[test]
 fn a_test_run_gives_what_the_host_s_kernel_gives() {
     let name = "cli: a test run gives what the host's kernel gives";
@@ -413,13 +408,7 @@ fn a_test_run_gives_what_the_host_s_kernel_gives() {
                 "{program} on {frame:02x?}"
             );
             let (ours, theirs) = (read("netkitd-ctx"), read("kernel-ctx"));
-            for field in CONVERTED {
-                assert_eq!(
-                    ours[field.clone()],
-                    theirs[field.clone()],
-                    "{program}, {field:?}, {frame:02x?}"
-                );
-            }
+            assert_eq!(ours, theirs, "{program} on {frame:02x?}");
             runs += 1;
         }
     }
