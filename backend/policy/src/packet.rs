@@ -233,6 +233,48 @@ impl Environment for NoEnvironment {
     }
 }
 
+/// An environment of one device, which nothing can be redirected to.
+#[derive(Debug)]
+pub struct OneDevice {
+    /// Its number; 0 names it, too.
+    pub ifindex: u32,
+    /// In octets.
+    pub mtu: u32,
+}
+
+impl Environment for OneDevice {
+    fn redirect(&mut self, ifindex: u32, flags: u64) -> i64 {
+        NoEnvironment.redirect(ifindex, flags)
+    }
+
+    fn redirect_peer(&mut self, ifindex: u32, flags: u64) -> i64 {
+        NoEnvironment.redirect_peer(ifindex, flags)
+    }
+
+    fn redirect_neigh(&mut self, ifindex: u32, next_hop: NextHop, flags: u64) -> i64 {
+        NoEnvironment.redirect_neigh(ifindex, next_hop, flags)
+    }
+
+    fn clone_redirect(
+        &mut self,
+        linear: &[u8],
+        octets: &dyn Octets,
+        metadata: &Metadata,
+        ifindex: u32,
+        flags: u64,
+    ) -> Result<(), Errno> {
+        NoEnvironment.clone_redirect(linear, octets, metadata, ifindex, flags)
+    }
+
+    fn fib_lookup(&mut self, parameters: &mut [u8; 64], flags: u32) -> Result<u32, Errno> {
+        NoEnvironment.fib_lookup(parameters, flags)
+    }
+
+    fn mtu(&self, ifindex: u32) -> Option<u32> {
+        (ifindex == 0 || ifindex == self.ifindex).then_some(self.mtu)
+    }
+}
+
 impl Octets for Vec<u8> {
     fn linear(&self) -> &[u8] {
         self

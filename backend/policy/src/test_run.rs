@@ -4,13 +4,16 @@ use std::time::{Duration, Instant};
 
 use crate::context::SkBuff;
 use crate::machine::{Executor, Packet};
-use crate::packet::{Environment, Gso, GsoKind, Layers, Metadata, NextHop, NoEnvironment, Octets, Offload};
+use crate::packet::{Gso, GsoKind, Layers, Metadata, Offload, OneDevice};
 use crate::{Errno, Fault, Program};
 
 /// The longest frame.
 const FRAME_MAX: usize = 65_535;
 /// Octets of an Ethernet header.
 const ETH_HLEN: usize = 14;
+/// The device that test runs are on, as in the kernel (loopback.c: `gen_lo_setup`).
+const LOOPBACK: u32 = 1;
+const LOOPBACK_MTU: u32 = 64 * 1024;
 /// The longest that runs are repeated for, whatever their number.
 const TIME_MAX: Duration = Duration::from_secs(10);
 /// Runs between two looks at the clock.
@@ -84,7 +87,10 @@ impl Program {
         let mut packet = Packet {
             metadata: metadata(&run.data, run.context.as_deref().unwrap_or_default())?,
             octets: &mut data,
-            environment: &mut Loopback,
+            environment: &mut OneDevice {
+                ifindex: LOOPBACK,
+                mtu: LOOPBACK_MTU,
+            },
         };
         let wanted = run.repeat.max(1);
         let mut count = 0;
@@ -109,47 +115,6 @@ impl Program {
             data,
             context,
         })
-    }
-}
-
-/// The device that test runs are on, as in the kernel. It has an MTU, and that is all of it.
-#[derive(Debug)]
-struct Loopback;
-
-/// Its number.
-const LOOPBACK: u32 = 1;
-
-impl Environment for Loopback {
-    fn redirect(&mut self, ifindex: u32, flags: u64) -> i64 {
-        NoEnvironment.redirect(ifindex, flags)
-    }
-
-    fn redirect_peer(&mut self, ifindex: u32, flags: u64) -> i64 {
-        NoEnvironment.redirect_peer(ifindex, flags)
-    }
-
-    fn redirect_neigh(&mut self, ifindex: u32, next_hop: NextHop, flags: u64) -> i64 {
-        NoEnvironment.redirect_neigh(ifindex, next_hop, flags)
-    }
-
-    fn clone_redirect(
-        &mut self,
-        linear: &[u8],
-        octets: &dyn Octets,
-        metadata: &Metadata,
-        ifindex: u32,
-        flags: u64,
-    ) -> Result<(), Errno> {
-        NoEnvironment.clone_redirect(linear, octets, metadata, ifindex, flags)
-    }
-
-    fn fib_lookup(&mut self, parameters: &mut [u8; 64], flags: u32) -> Result<u32, Errno> {
-        NoEnvironment.fib_lookup(parameters, flags)
-    }
-
-    fn mtu(&self, ifindex: u32) -> Option<u32> {
-        // loopback.c: gen_lo_setup
-        matches!(ifindex, 0 | LOOPBACK).then_some(64 * 1024)
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the suites share: a guest's memory, the driver's side of its rings, its device as a whole, and frames.
 // Each suite is a crate of its own and uses a part of this.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test uses a part of it")]
 
 pub mod chaos;
 pub mod driver;

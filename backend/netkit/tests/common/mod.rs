@@ -1,7 +1,7 @@
 //! What the suites share: programs that are Rust closures, a pair like the kernel's selftests use,
 //! and frames.
 // Each suite is a crate of its own and uses a part of this.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test uses a part of it")]
 // The cases read better without borrowing what they build on the spot.
 #![allow(clippy::needless_pass_by_value)]
 

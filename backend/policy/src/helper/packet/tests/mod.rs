@@ -10,11 +10,10 @@ mod units;
 
 use super::HELPERS;
 use crate::Domain;
-use crate::Errno;
 use crate::context::SkBuff;
 use crate::layout::{CONTEXT, STACK_TOP};
 use crate::machine::{Machine, Packet};
-use crate::packet::{Environment, Metadata, NextHop, NoEnvironment, Octets};
+use crate::packet::{Metadata, Octets, OneDevice};
 
 /// Octets of the program's own memory that calls use.
 pub const MEMORY_LEN: u32 = 128;
@@ -69,45 +68,6 @@ impl Octets for Pieces {
     }
 }
 
-/// One device, number 1, on which programs run.
-#[derive(Debug)]
-pub struct OneDevice {
-    pub mtu: u32,
-}
-
-impl Environment for OneDevice {
-    fn redirect(&mut self, ifindex: u32, flags: u64) -> i64 {
-        NoEnvironment.redirect(ifindex, flags)
-    }
-
-    fn redirect_peer(&mut self, ifindex: u32, flags: u64) -> i64 {
-        NoEnvironment.redirect_peer(ifindex, flags)
-    }
-
-    fn redirect_neigh(&mut self, ifindex: u32, next_hop: NextHop, flags: u64) -> i64 {
-        NoEnvironment.redirect_neigh(ifindex, next_hop, flags)
-    }
-
-    fn clone_redirect(
-        &mut self,
-        linear: &[u8],
-        octets: &dyn Octets,
-        metadata: &Metadata,
-        ifindex: u32,
-        flags: u64,
-    ) -> Result<(), Errno> {
-        NoEnvironment.clone_redirect(linear, octets, metadata, ifindex, flags)
-    }
-
-    fn fib_lookup(&mut self, parameters: &mut [u8; 64], flags: u32) -> Result<u32, Errno> {
-        NoEnvironment.fib_lookup(parameters, flags)
-    }
-
-    fn mtu(&self, ifindex: u32) -> Option<u32> {
-        (ifindex <= 1).then_some(self.mtu)
-    }
-}
-
 /// A place to run helpers on frames.
 #[derive(Debug)]
 pub struct Bench {
@@ -130,7 +90,10 @@ impl Bench {
         metadata: &mut Metadata,
         program: impl FnOnce(&mut Machine) -> T,
     ) -> T {
-        let mut environment = OneDevice { mtu: self.mtu };
+        let mut environment = OneDevice {
+            ifindex: 1,
+            mtu: self.mtu,
+        };
         let mut packet = Packet {
             metadata: *metadata,
             octets,
