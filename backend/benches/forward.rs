@@ -10,7 +10,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use devices::guest::{GuestPort, NetFeatures, OFFERED};
 use devices::memory::{GuestMemory, Region, RegionCache, RegionSpec};
 use devices::packet::MacAddress;
-use devices::ring::{RingConfig, SplitRing};
+use devices::ring::{Ring, RingConfig};
 use netkit::{CreateRequest, Mode, Model, Slot};
 use netkitd::dataplane::{Forwarder, GuestAddress, Plan, Port};
 
@@ -60,7 +60,7 @@ impl Driver {
             ..RingConfig::default()
         };
         let mut state = port.queues()[queue].lock();
-        state.ring = Some(SplitRing::start(&config, memory.clone(), None).expect("ring"));
+        state.ring = Some(Ring::start(&config, memory.clone(), None).expect("ring"));
         state.enabled = true;
         state.features = NetFeatures(OFFERED);
         Driver { memory }

@@ -5,6 +5,7 @@
 pub mod guest;
 pub mod memory;
 pub mod packet;
+mod prefetch;
 mod refusal;
 pub mod ring;
 pub mod tap;

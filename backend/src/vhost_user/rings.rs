@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
 use devices::guest::{NetFeatures, Notifier, check_eventfd};
-use devices::ring::{RingError, SplitRing};
+use devices::ring::{Ring, RingError};
 use vhost::vhost_user::message::FrontendReq as Request;
 
 use super::message::{Message, Violation};
@@ -44,7 +44,7 @@ impl Session {
         let base = self.stop(ring, host);
         self.set_kick(ring, Kick::Unset, host);
         let mut payload = (ring as u32).to_ne_bytes().to_vec();
-        payload.extend_from_slice(&u32::from(base).to_ne_bytes());
+        payload.extend_from_slice(&base.to_ne_bytes());
         Ok(Some(payload))
     }
 
@@ -86,11 +86,12 @@ impl Session {
         Ok(())
     }
 
-    // The used index in the guest's memory is the better base for a start, see `SplitRing::start`; this one is for those
+    // The used index in the guest's memory is the better base for a start, see `Ring::start`; this one is for those
     // who ask where a ring stands that has not started since.
     pub(super) fn set_vring_base(&mut self, message: &Message) -> Result<(), Violation> {
         let (ring, base) = self.ring_of_state(message)?;
-        self.port.queues()[ring].lock().base = base as u16;
+        self.vrings[ring].base = base;
+        self.port.queues()[ring].lock().base = base;
         Ok(())
     }
 
@@ -111,7 +112,7 @@ impl Session {
     /// Starts a ring if everything it needs is known. // U4
     pub(super) fn start(&mut self, index: usize, host: &mut dyn Host) -> Result<(), Violation> {
         let features = NetFeatures(self.features.unwrap_or(0));
-        let Some(config) = self.vrings[index].config(features.event_idx()) else {
+        let Some(config) = self.vrings[index].config(features) else {
             return Ok(());
         };
         if self.memory.regions().is_empty() {
@@ -124,7 +125,7 @@ impl Session {
         queue.features = features;
         queue.max_frame = max_frame;
         queue.polled = matches!(self.vrings[index].kick, Kick::Polled);
-        match SplitRing::start(&config, self.memory.clone(), log) {
+        match Ring::start(&config, self.memory.clone(), log) {
             Ok(mut ring) => {
                 // Nobody waits for receive buffers: a frame that finds none is dropped.
                 if is_receive_queue(index) {
@@ -161,7 +162,7 @@ impl Session {
     }
 
     /// Stops a ring and says where it stood.
-    pub(super) fn stop(&mut self, index: usize, host: &mut dyn Host) -> u16 {
+    pub(super) fn stop(&mut self, index: usize, host: &mut dyn Host) -> u32 {
         let mut queue = self.port.queues()[index].lock();
         queue.stop();
         queue.polled = false;

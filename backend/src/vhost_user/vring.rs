@@ -2,6 +2,7 @@
 
 use std::fs::File;
 
+use devices::guest::NetFeatures;
 use devices::ring::RingConfig;
 
 use super::message::VringAddr;
@@ -13,6 +14,8 @@ pub struct Vring {
     pub size: u32,
     /// Addresses, once set.
     pub addr: Option<VringAddr>,
+    /// Where the front end wants the ring to begin.
+    pub base: u32,
     /// How the driver's kicks arrive.
     pub kick: Kick,
 }
@@ -31,7 +34,7 @@ pub enum Kick {
 
 impl Vring {
     /// The ring's set-up, if the front end has said all that is needed. // U4: a ring starts at its kick descriptor
-    pub fn config(&self, event_idx: bool) -> Option<RingConfig> {
+    pub fn config(&self, features: NetFeatures) -> Option<RingConfig> {
         let addr = self.addr?;
         if matches!(self.kick, Kick::Unset) || self.size == 0 {
             return None;
@@ -42,7 +45,10 @@ impl Vring {
             avail: addr.avail,
             used: addr.used,
             used_log: addr.log.then_some(addr.log_guest),
-            event_idx,
+            packed: features.packed(),
+            event_idx: features.event_idx(),
+            in_order: features.in_order(),
+            base: self.base,
         })
     }
 }

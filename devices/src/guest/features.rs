@@ -1,6 +1,8 @@
 //! The virtio-net features that are offered, and what the taken ones mean for the data path.
 
-use virtio_bindings::virtio_config::{VIRTIO_F_ANY_LAYOUT, VIRTIO_F_IN_ORDER, VIRTIO_F_VERSION_1};
+use virtio_bindings::virtio_config::{
+    VIRTIO_F_ANY_LAYOUT, VIRTIO_F_IN_ORDER, VIRTIO_F_RING_PACKED, VIRTIO_F_VERSION_1,
+};
 use virtio_bindings::virtio_net as net;
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 
@@ -56,6 +58,16 @@ impl NetFeatures {
     /// VIRTIO_F_EVENT_IDX.
     pub fn event_idx(self) -> bool {
         self.has(VIRTIO_RING_F_EVENT_IDX)
+    }
+
+    /// VIRTIO_F_RING_PACKED.
+    pub fn packed(self) -> bool {
+        self.has(VIRTIO_F_RING_PACKED)
+    }
+
+    /// VIRTIO_F_IN_ORDER.
+    pub fn in_order(self) -> bool {
+        self.has(VIRTIO_F_IN_ORDER)
     }
 
     /// A frame may be spread over several receive buffers.

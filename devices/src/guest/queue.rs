@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{NetFeatures, Notifier};
-use crate::ring::{Chain, RingError, SplitRing};
+use crate::ring::{Chain, Ring, RingError};
 
 /// A virtqueue. A worker holds its lock for one burst; the control thread, when it changes the queue.
 #[derive(Debug, Default)]
@@ -21,7 +21,7 @@ pub type QueueGuard<'a> = MutexGuard<'a, QueueState>;
 #[derive(Debug, Default)]
 pub struct QueueState {
     /// Present while the ring is started (vhost-user: started).
-    pub ring: Option<SplitRing>,
+    pub ring: Option<Ring>,
     /// vhost-user: enabled.
     pub enabled: bool,
     /// What the driver took.
@@ -34,8 +34,8 @@ pub struct QueueState {
     pub err: Option<Notifier>,
     /// The driver does not kick: the ring is polled.
     pub polled: bool,
-    /// Where the ring stood when it stopped, or is to begin.
-    pub base: u16,
+    /// Where the ring stood when it stopped, or is to begin, see [`Ring::position`].
+    pub base: u32,
     /// Why the ring was stopped for good.
     pub broken: Option<RingError>,
     /// Reused for every chain that is taken.
@@ -71,7 +71,7 @@ impl QueueState {
     pub fn stop(&mut self) {
         self.publish();
         if let Some(ring) = self.ring.take() {
-            self.base = ring.next_used();
+            self.base = ring.position();
         }
     }
 

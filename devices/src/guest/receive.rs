@@ -3,7 +3,7 @@
 use super::{GuestPort, QueueGuard, QueueState};
 use crate::Refusal;
 use crate::packet::{Frame, GsoType, Slice, adapt, header_for};
-use crate::ring::{Buffer, Chain, RingError, SplitRing};
+use crate::ring::{Buffer, Chain, Ring, RingError};
 
 /// A locked receive queue that frames are written to, made visible all together when it is dropped.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ impl<'a> ReceiveBurst<'a> {
         let pair = queue % port.pairs();
         let queue = port.receive_queue(pair).lock_for_burst();
         let used =
-            |queue: &QueueGuard<'_>| queue.enabled && queue.ring.as_ref().is_some_and(SplitRing::ever_filled);
+            |queue: &QueueGuard<'_>| queue.enabled && queue.ring.as_ref().is_some_and(Ring::ever_filled);
         if pair == 0 || used(&queue) {
             return ReceiveBurst { queue };
         }
@@ -107,17 +107,13 @@ impl From<RingError> for NoRoom {
 
 /// Takes as many chains as `wanted` octets need, and says how many.
 fn take_room(
-    ring: &mut SplitRing,
+    ring: &mut Ring,
     chains: &mut Vec<Chain>,
     wanted: u64,
     mergeable: bool,
 ) -> Result<usize, NoRoom> {
-    let available = usize::from(ring.available()?);
     let (mut room, mut count) = (0, 0);
     while room < wanted {
-        if count == available {
-            return Err(NoRoom::Refused(Refusal::Full));
-        }
         // virtio 1.3, 5.1.6.4.1: one chain a frame without MRG_RXBUF; the chain stays for a frame that fits.
         if count == 1 && !mergeable {
             return Err(NoRoom::Refused(Refusal::TooLong));
@@ -125,7 +121,9 @@ fn take_room(
         if count == chains.len() {
             chains.push(Chain::default());
         }
-        ring.take(&mut chains[count])?;
+        if !ring.take(&mut chains[count])? {
+            return Err(NoRoom::Refused(Refusal::Full));
+        }
         if !chains[count].readable().is_empty() || chains[count].writable_len() == 0 {
             return Err(NoRoom::Broken(RingError::WrongDirection));
         }
@@ -137,7 +135,7 @@ fn take_room(
 
 /// Fills the writable buffers of chains one after the other, each to its end, and completes them.
 struct Writer<'a> {
-    ring: &'a mut SplitRing,
+    ring: &'a mut Ring,
     chains: &'a [Chain],
     chain: usize,
     buffer: usize,
@@ -146,7 +144,7 @@ struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    fn new(ring: &'a mut SplitRing, chains: &'a [Chain]) -> Writer<'a> {
+    fn new(ring: &'a mut Ring, chains: &'a [Chain]) -> Writer<'a> {
         Writer {
             ring,
             chains,
@@ -204,7 +202,7 @@ impl<'a> Writer<'a> {
     }
 
     fn next_chain(&mut self) {
-        self.ring.complete(self.chains[self.chain].head, self.in_chain);
+        self.ring.complete(self.chains[self.chain].id, self.in_chain);
         self.chain += 1;
         self.buffer = 0;
         self.offset = 0;
@@ -212,6 +210,6 @@ impl<'a> Writer<'a> {
     }
 
     fn finish(self) {
-        self.ring.complete(self.chains[self.chain].head, self.in_chain);
+        self.ring.complete(self.chains[self.chain].id, self.in_chain);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{NetFeatures, QueueState};
 use crate::packet::{BadOffload, Frame, LINEAR_LEN, Slice, VirtioNetHeader, accept};
-use crate::ring::{Buffer, Chain, RingError};
+use crate::ring::{Buffer, Chain, ChainId, RingError};
 
 /// The longest frame that is taken from a guest: the largest IP packet behind an Ethernet header with two VLAN tags.
 pub const MAX_FRAME_LEN: usize = 65535 + 14 + 8;
@@ -13,11 +13,11 @@ pub enum Transmitted {
     /// The ring is empty.
     Nothing,
     /// `frame` holds a frame; complete the chain with this id once it is delivered or dropped.
-    Frame(u16),
+    Frame(ChainId),
     /// The chain held a frame whose offload request cannot be honoured; complete the id.
-    BadOffload(u16, BadOffload),
+    BadOffload(ChainId, BadOffload),
     /// The frame was longer than any may be; complete the id.
-    TooLong(u16),
+    TooLong(ChainId),
     /// The driver broke the ring's rules; the queue has been stopped.
     Broken(RingError),
 }
@@ -33,13 +33,13 @@ pub fn transmit(queue: &mut QueueState, frame: &mut Frame) -> Transmitted {
         queue.chains.push(Chain::default());
     }
     let chain = &mut queue.chains[0];
-    let taken = match ring.available() {
-        Ok(0) => return Transmitted::Nothing,
-        Ok(_) => ring.take(chain),
+    let taken = match ring.take(chain) {
+        Ok(false) => return Transmitted::Nothing,
+        Ok(true) => gather(chain, queue.features, frame),
         Err(error) => Err(error),
     };
-    match taken.and_then(|()| gather(chain, queue.features, frame)) {
-        Ok(header) => judge(chain.head, frame, &header, queue.features),
+    match taken {
+        Ok(header) => judge(chain.id, frame, &header, queue.features),
         Err(error) => {
             frame.clear();
             queue.fail(error);
@@ -48,13 +48,13 @@ pub fn transmit(queue: &mut QueueState, frame: &mut Frame) -> Transmitted {
     }
 }
 
-fn judge(head: u16, frame: &mut Frame, header: &VirtioNetHeader, features: NetFeatures) -> Transmitted {
+fn judge(id: ChainId, frame: &mut Frame, header: &VirtioNetHeader, features: NetFeatures) -> Transmitted {
     if frame.len() > MAX_FRAME_LEN {
-        return Transmitted::TooLong(head);
+        return Transmitted::TooLong(id);
     }
     match accept(frame, header, features.sends()) {
-        Ok(()) => Transmitted::Frame(head),
-        Err(reason) => Transmitted::BadOffload(head, reason),
+        Ok(()) => Transmitted::Frame(id),
+        Err(reason) => Transmitted::BadOffload(id, reason),
     }
 }
 

@@ -1,5 +1,6 @@
 //! One descriptor chain, checked and resolved to host addresses.
 
+use super::descriptor::{Descriptor, Ready};
 use super::{MAX_CHAIN_BUFFERS, RingError};
 use crate::memory::{GuestMemory, RegionCache};
 
@@ -17,11 +18,20 @@ pub struct Buffer {
 // SAFETY: a buffer is an address and a length; whoever dereferences it must hold the memory table that it came from.
 unsafe impl Send for Buffer {}
 
+/// What a chain is returned to the driver by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ChainId {
+    /// Split: the index of its first descriptor. Packed: its buffer id.
+    pub id: u16,
+    /// Packed: the descriptors of the ring that it takes up. Split: 1, for its entry in the available ring.
+    pub slots: u16,
+}
+
 /// The buffers of one chain, in order. Reused from chain to chain.
 #[derive(Debug, Default)]
 pub struct Chain {
-    /// Index of the chain's first descriptor: the id that is returned to the driver.
-    pub head: u16,
+    /// What it is returned by.
+    pub id: ChainId,
     buffers: Vec<Buffer>,
     readable: usize,
     readable_len: u64,
@@ -49,23 +59,40 @@ impl Chain {
         self.writable_len
     }
 
-    pub(super) fn restart(&mut self, head: u16) {
-        self.head = head;
+    #[inline]
+    pub(super) fn restart(&mut self, id: ChainId) {
+        self.id = id;
         self.buffers.clear();
         self.readable = 0;
         self.readable_len = 0;
         self.writable_len = 0;
     }
 
-    /// Adds the buffer of one descriptor, cut where it crosses from region to region.
+    /// Adds the buffer of a descriptor that was found whole, to a chain that has none yet.
+    #[inline]
+    pub(super) fn push_run(&mut self, ready: &Ready) {
+        let len = u64::from(ready.descriptor.len);
+        let (readable, total) = match ready.descriptor.is_writable() {
+            true => (0, &mut self.writable_len),
+            false => (1, &mut self.readable_len),
+        };
+        *total = len;
+        self.readable = readable;
+        self.buffers.push(Buffer {
+            ptr: ready.run,
+            len: ready.descriptor.len as usize,
+            guest: ready.descriptor.address,
+        });
+    }
+
+    /// Adds the buffer of a descriptor, cut where it crosses from region to region.
     pub(super) fn push(
         &mut self,
+        descriptor: &Descriptor,
         memory: &GuestMemory,
         cache: &mut RegionCache,
-        address: u64,
-        len: u32,
-        writable: bool,
     ) -> Result<(), RingError> {
+        let (address, len, writable) = (descriptor.address, descriptor.len, descriptor.is_writable());
         if len == 0 {
             return Err(RingError::EmptyBuffer(address));
         }

@@ -1,15 +1,173 @@
 //! Virtqueues, seen from the device.
 
 mod chain;
+mod descriptor;
+mod indirect;
+mod packed;
 mod split;
 
-pub use chain::{Buffer, Chain};
-pub use split::{Mark, RingConfig, SplitRing};
+use std::sync::Arc;
+
+pub use chain::{Buffer, Chain, ChainId};
+pub use descriptor::LOOKAHEAD;
+pub use packed::PackedRing;
+pub use split::SplitRing;
+
+use crate::memory::{DirtyLog, GuestMemory};
+use packed::PackedMark;
+use split::SplitMark;
 
 /// The largest virtqueue (virtio 1.3, 2.7: Queue Size).
 pub const MAX_QUEUE_SIZE: u16 = 32768;
 /// The most buffers of one chain, counted as they lie in memory regions: what QEMU and Linux's vhost allow.
 pub const MAX_CHAIN_BUFFERS: usize = 1024;
+
+/// How a driver set up a ring. Addresses are the front end's (vhost-user: vring address description).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RingConfig {
+    /// Number of descriptors.
+    pub size: u32,
+    /// Descriptor table or ring.
+    pub desc: u64,
+    /// Available ring, or driver event suppression.
+    pub avail: u64,
+    /// Used ring, or device event suppression.
+    pub used: u64,
+    /// Guest address of what is at `used` for the dirty log, if its writes are to be logged.
+    pub used_log: Option<u64>,
+    /// VIRTIO_F_RING_PACKED was negotiated.
+    pub packed: bool,
+    /// VIRTIO_F_EVENT_IDX was negotiated.
+    pub event_idx: bool,
+    /// VIRTIO_F_IN_ORDER was negotiated.
+    pub in_order: bool,
+    /// Where the front end wants the ring to go on: see [`Ring::position`].
+    pub base: u32,
+}
+
+/// A started virtqueue, of either format.
+#[derive(Debug)]
+pub enum Ring {
+    /// virtio 1.3, 2.7.
+    Split(SplitRing),
+    /// virtio 1.3, 2.8.
+    Packed(PackedRing),
+}
+
+/// A place in a ring, see [`Ring::mark`].
+#[derive(Debug, Clone, Copy)]
+pub enum Mark {
+    /// Of a split ring.
+    Split(SplitMark),
+    /// Of a packed ring.
+    Packed(PackedMark),
+}
+
+/// Does the same for either format.
+macro_rules! either {
+    ($ring:expr, $it:ident => $does:expr) => {
+        match $ring {
+            Ring::Split($it) => $does,
+            Ring::Packed($it) => $does,
+        }
+    };
+}
+
+impl Ring {
+    /// Resolves the ring's addresses and takes up work where it was left.
+    pub fn start(
+        config: &RingConfig,
+        memory: Arc<GuestMemory>,
+        log: Option<Arc<DirtyLog>>,
+    ) -> Result<Ring, RingError> {
+        Ok(match config.packed {
+            false => Ring::Split(SplitRing::start(config, memory, log)?),
+            true => Ring::Packed(PackedRing::start(config, memory, log)?),
+        })
+    }
+
+    /// Where the ring stands: what `GET_VRING_BASE` answers and `SET_VRING_BASE` gives. Split: the index of the next
+    /// chain to complete. Packed: in the low half the place of the next descriptor to take, in the high half that of the
+    /// next to complete, each with the wrap counter in its highest bit. // U8
+    pub fn position(&self) -> u32 {
+        either!(self, ring => ring.position())
+    }
+
+    /// The memory that the ring's buffers lie in.
+    pub fn memory(&self) -> &Arc<GuestMemory> {
+        either!(self, ring => ring.memory())
+    }
+
+    /// Where writes to the guest's memory are logged.
+    #[inline]
+    pub fn log(&self) -> Option<&Arc<DirtyLog>> {
+        either!(self, ring => ring.log())
+    }
+
+    /// Switches logging on or off.
+    pub fn set_log(&mut self, log: Option<Arc<DirtyLog>>) {
+        either!(self, ring => ring.set_log(log));
+    }
+
+    /// Whether the driver has made anything available since the ring was set up.
+    pub fn ever_filled(&self) -> bool {
+        either!(self, ring => ring.ever_filled())
+    }
+
+    /// Looks ahead: copies the first descriptors of the chains that come next, and has the processor fetch what they
+    /// point to, so that a burst finds its memory at hand. Says how much it has looked at that was not taken.
+    #[inline]
+    pub fn prepare(&mut self) -> Result<usize, RingError> {
+        either!(self, ring => ring.prepare())
+    }
+
+    /// Takes the next available chain, or says that there is none.
+    #[inline]
+    pub fn take(&mut self, chain: &mut Chain) -> Result<bool, RingError> {
+        either!(self, ring => ring.take(chain))
+    }
+
+    /// Where the ring stands, to come back to with [`Self::rewind`].
+    #[inline]
+    pub fn mark(&self) -> Mark {
+        match self {
+            Ring::Split(ring) => Mark::Split(ring.mark()),
+            Ring::Packed(ring) => Mark::Packed(ring.mark()),
+        }
+    }
+
+    /// Gives back every chain that was taken or completed since `mark`, as if it had not been. Nothing of it may have
+    /// been published.
+    pub fn rewind(&mut self, mark: Mark) {
+        match (self, mark) {
+            (Ring::Split(ring), Mark::Split(mark)) => ring.rewind(mark),
+            (Ring::Packed(ring), Mark::Packed(mark)) => ring.rewind(mark),
+            _ => debug_assert!(false, "a mark of another ring"),
+        }
+    }
+
+    /// Returns a chain to the driver, not yet visible, with `len` octets written to it. In the order of taking.
+    #[inline]
+    pub fn complete(&mut self, chain: ChainId, len: u32) {
+        either!(self, ring => ring.complete(chain, len))
+    }
+
+    /// Makes completed chains visible, all at once, and says whether the driver wants to be notified.
+    #[inline]
+    pub fn publish(&mut self) -> bool {
+        either!(self, ring => ring.publish())
+    }
+
+    /// Asks the driver not to kick while the ring is polled.
+    pub fn suppress_kicks(&mut self) {
+        either!(self, ring => ring.suppress_kicks())
+    }
+
+    /// Asks the driver to kick at the next chain. If this returns true there are chains already: poll once more.
+    pub fn request_kicks(&mut self) -> bool {
+        either!(self, ring => ring.request_kicks())
+    }
+}
 
 /// What the driver did that no driver may do. The ring is broken until it is set up anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -3,31 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering, fence};
 
-use super::{Chain, MAX_QUEUE_SIZE, RingError};
+use super::descriptor::{Lookahead, Ready, read_descriptor};
+use super::indirect::push_split_table;
+use super::{Chain, ChainId, MAX_QUEUE_SIZE, RingConfig, RingError};
 use crate::memory::{DirtyLog, GuestMemory, RegionCache};
+use crate::prefetch;
 
-const DESC_F_NEXT: u16 = 1;
-const DESC_F_WRITE: u16 = 2;
-const DESC_F_INDIRECT: u16 = 4;
 const AVAIL_F_NO_INTERRUPT: u16 = 1;
 const USED_F_NO_NOTIFY: u16 = 1;
-
-/// How a driver set up a ring. Addresses are the front end's (vhost-user: vring address description).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct RingConfig {
-    /// Number of descriptors.
-    pub size: u32,
-    /// Descriptor table.
-    pub desc: u64,
-    /// Available ring.
-    pub avail: u64,
-    /// Used ring.
-    pub used: u64,
-    /// Guest address of the used ring for the dirty log, if its writes are to be logged.
-    pub used_log: Option<u64>,
-    /// VIRTIO_F_EVENT_IDX was negotiated.
-    pub event_idx: bool,
-}
 
 /// A started split virtqueue: addresses resolved once, indices kept privately.
 #[derive(Debug)]
@@ -38,6 +21,11 @@ pub struct SplitRing {
     used: *mut u8,
     event_idx: bool,
     next_avail: u16,
+    // The driver's available index when it was last read: no further look at a line that the driver writes to while
+    // chains are left.
+    seen: u16,
+    // Descriptors from `next_avail` on, copied ahead of their use.
+    ahead: Lookahead,
     next_used: u16,
     published: u16,
     // No notification has been decided on since the start, so the driver's used_event may be stale: notify once.
@@ -50,22 +38,13 @@ pub struct SplitRing {
 
 /// A place in a ring, see [`SplitRing::mark`].
 #[derive(Debug, Clone, Copy)]
-pub struct Mark {
+pub struct SplitMark {
     next_avail: u16,
     next_used: u16,
 }
 
 // SAFETY: the pointers lead into `memory`, which the ring keeps mapped; they are used by whoever holds `&mut self`.
 unsafe impl Send for SplitRing {}
-
-/// A descriptor, copied once out of the guest's memory.
-#[derive(Clone, Copy)]
-struct Descriptor {
-    address: u64,
-    len: u32,
-    flags: u16,
-    next: u16,
-}
 
 impl SplitRing {
     /// Resolves the ring's addresses and takes up work where the used index says that it was left.
@@ -100,6 +79,8 @@ impl SplitRing {
             used,
             event_idx: config.event_idx,
             next_avail: 0,
+            seen: 0,
+            ahead: Lookahead::default(),
             next_used: 0,
             published: 0,
             fresh: true,
@@ -109,6 +90,7 @@ impl SplitRing {
             used_log: config.used_log,
         };
         ring.next_avail = ring.used_index().load(Ordering::Acquire);
+        ring.seen = ring.next_avail;
         ring.next_used = ring.next_avail;
         ring.published = ring.next_avail;
         Ok(ring)
@@ -119,9 +101,9 @@ impl SplitRing {
         self.next_avail
     }
 
-    /// Index of the next chain to complete: what `GET_VRING_BASE` answers.
-    pub fn next_used(&self) -> u16 {
-        self.next_used
+    /// Index of the next chain to complete. // U8
+    pub fn position(&self) -> u32 {
+        u32::from(self.next_used)
     }
 
     /// The memory that the ring's buffers lie in.
@@ -139,41 +121,53 @@ impl SplitRing {
         self.log = log;
     }
 
-    /// How many chains the driver has made available.
-    #[inline]
-    pub fn available(&self) -> Result<u16, RingError> {
-        let found = self.avail_index().load(Ordering::Acquire);
-        let count = found.wrapping_sub(self.next_avail);
-        if count > self.size {
-            return Err(RingError::IndexJump {
-                at: self.next_avail,
-                found,
-            });
-        }
-        Ok(count)
-    }
-
     /// Whether the driver has made anything available since the ring was set up. The available index alone does not
     /// tell: it passes zero again and again.
     pub fn ever_filled(&self) -> bool {
         self.next_avail != 0 || self.avail_index().load(Ordering::Relaxed) != 0
     }
 
-    /// Takes the next available chain. The caller has checked that there is one ([`Self::available`]).
-    pub fn take(&mut self, chain: &mut Chain) -> Result<(), RingError> {
-        let slot = usize::from(self.next_avail & (self.size - 1));
-        // SAFETY: `start` checked that `size` ring entries follow the 4-octet header, and that they are aligned.
-        let head = unsafe { AtomicU16::from_ptr(self.avail.add(4 + 2 * slot).cast_mut().cast()) }
-            .load(Ordering::Relaxed);
-        chain.restart(head);
-        self.walk(chain, head)?;
+    /// Looks ahead: copies the first descriptors of the chains that come next, and has the processor fetch what they
+    /// point to, so that a burst finds its memory at hand. Says how many chains it has looked at that were not taken.
+    #[inline]
+    pub fn prepare(&mut self) -> Result<usize, RingError> {
+        let position = self.next_avail.wrapping_add(self.ahead.len());
+        if self.seen == position {
+            self.look_at_index()?;
+        }
+        let count = self.seen.wrapping_sub(position).min(self.ahead.room());
+        if count > 0 {
+            self.look_ahead(position, count);
+        }
+        Ok(usize::from(self.ahead.len()))
+    }
+
+    /// Takes the next available chain, or says that there is none.
+    #[inline]
+    pub fn take(&mut self, chain: &mut Chain) -> Result<bool, RingError> {
+        if self.ahead.is_empty() && self.prepare()? == 0 {
+            return Ok(false);
+        }
+        let Some(ready) = self.ahead.pop() else {
+            return Ok(false);
+        };
+        chain.restart(ChainId {
+            id: ready.id,
+            slots: 1,
+        });
+        if !ready.run.is_null() && ready.descriptor.is_whole() {
+            chain.push_run(&ready);
+        } else {
+            self.walk(chain, &ready)?;
+        }
         self.next_avail = self.next_avail.wrapping_add(1);
-        Ok(())
+        Ok(true)
     }
 
     /// Where the ring stands, to come back to with [`Self::rewind`].
-    pub fn mark(&self) -> Mark {
-        Mark {
+    #[inline]
+    pub fn mark(&self) -> SplitMark {
+        SplitMark {
             next_avail: self.next_avail,
             next_used: self.next_used,
         }
@@ -181,17 +175,20 @@ impl SplitRing {
 
     /// Gives back every chain that was taken or completed since `mark`, as if it had not been. Nothing of it may have
     /// been published.
-    pub fn rewind(&mut self, mark: Mark) {
+    pub fn rewind(&mut self, mark: SplitMark) {
+        if mark.next_avail != self.next_avail {
+            self.ahead.clear();
+        }
         self.next_avail = mark.next_avail;
         self.next_used = mark.next_used;
     }
 
     /// Returns a chain to the driver, not yet visible, with `len` octets written to it.
     #[inline]
-    pub fn complete(&mut self, head: u16, len: u32) {
+    pub fn complete(&mut self, chain: ChainId, len: u32) {
         let slot = usize::from(self.next_used & (self.size - 1));
         let offset = 4 + 8 * slot;
-        let element = u64::from(head).to_le() | u64::from(len).to_le() << 32;
+        let element = u64::from(chain.id).to_le() | u64::from(len).to_le() << 32;
         // SAFETY: `start` checked that `size` used elements follow the 4-octet header; the used ring is aligned to 4.
         unsafe { self.used.add(offset).cast::<u64>().write_unaligned(element) };
         self.log_used(offset, 8);
@@ -243,90 +240,61 @@ impl SplitRing {
         self.avail_index().load(Ordering::Acquire) != self.next_avail
     }
 
-    fn walk(&mut self, chain: &mut Chain, head: u16) -> Result<(), RingError> {
-        let mut index = head;
+    /// Reads the driver's index, once for as many chains as it stands for.
+    fn look_at_index(&mut self) -> Result<(), RingError> {
+        let found = self.avail_index().load(Ordering::Acquire);
+        if found.wrapping_sub(self.next_avail) > self.size {
+            return Err(RingError::IndexJump {
+                at: self.next_avail,
+                found,
+            });
+        }
+        self.seen = found;
+        Ok(())
+    }
+
+    /// In stages, so that the misses of many chains overlap: all heads, all descriptors, all buffers.
+    fn look_ahead(&mut self, position: u16, count: u16) {
+        for step in 0..count {
+            let slot = usize::from(position.wrapping_add(step) & (self.size - 1));
+            // SAFETY: `start` checked that `size` ring entries follow the 4-octet header, and that they are aligned.
+            let head = unsafe { AtomicU16::from_ptr(self.avail.add(4 + 2 * slot).cast_mut().cast()) };
+            let id = u16::from_le(head.load(Ordering::Relaxed));
+            prefetch::for_read(self.desc.wrapping_add(16 * usize::from(id)));
+            self.ahead.push(id);
+        }
+        let (memory, cache, table, size) = (&*self.memory, &mut self.cache, self.desc, self.size);
+        for ready in self.ahead.newest(count) {
+            if ready.id < size {
+                // SAFETY: `start` checked that the table holds `size` descriptors.
+                let descriptor = unsafe { read_descriptor(table.add(16 * usize::from(ready.id))) };
+                ready.resolve(descriptor, memory, cache);
+            }
+        }
+    }
+
+    /// Follows a chain of more than one descriptor, or one whose buffer is not simply there.
+    fn walk(&mut self, chain: &mut Chain, ready: &Ready) -> Result<(), RingError> {
+        if ready.id >= self.size {
+            return Err(RingError::BadIndex(ready.id));
+        }
+        let mut descriptor = ready.descriptor;
         for _ in 0..self.size {
+            if descriptor.is_indirect() {
+                return push_split_table(chain, &descriptor, &self.memory, &mut self.cache);
+            }
+            chain.push(&descriptor, &self.memory, &mut self.cache)?;
+            if !descriptor.has_next() {
+                return Ok(());
+            }
+            let index = descriptor.next;
             if index >= self.size {
                 return Err(RingError::BadIndex(index));
             }
             // SAFETY: `start` checked that the table holds `size` descriptors, and `index` is below that.
-            let descriptor = unsafe { read_descriptor(self.desc.add(16 * usize::from(index))) };
-            if descriptor.flags & DESC_F_INDIRECT != 0 {
-                if descriptor.flags & DESC_F_NEXT != 0 {
-                    return Err(RingError::IndirectNext);
-                }
-                return self.walk_indirect(chain, descriptor);
-            }
-            self.push(chain, descriptor)?;
-            if descriptor.flags & DESC_F_NEXT == 0 {
-                return Ok(());
-            }
-            index = descriptor.next;
+            descriptor = unsafe { read_descriptor(self.desc.add(16 * usize::from(index))) };
         }
         Err(RingError::Loop)
-    }
-
-    fn walk_indirect(&mut self, chain: &mut Chain, table: Descriptor) -> Result<(), RingError> {
-        let entries = table.len / 16;
-        if !table.len.is_multiple_of(16) || entries == 0 || entries > u32::from(MAX_QUEUE_SIZE) {
-            return Err(RingError::BadIndirectLength(table.len));
-        }
-        let mut index = 0u16;
-        for _ in 0..entries {
-            if u32::from(index) >= entries {
-                return Err(RingError::BadIndex(index));
-            }
-            let descriptor = self.read_indirect(table, index)?;
-            if descriptor.flags & DESC_F_INDIRECT != 0 {
-                return Err(RingError::NestedIndirect);
-            }
-            self.push(chain, descriptor)?;
-            if descriptor.flags & DESC_F_NEXT == 0 {
-                return Ok(());
-            }
-            index = descriptor.next;
-        }
-        Err(RingError::Loop)
-    }
-
-    fn read_indirect(&mut self, table: Descriptor, index: u16) -> Result<Descriptor, RingError> {
-        let bad = RingError::BadBuffer {
-            address: table.address,
-            len: table.len,
-        };
-        let address = table.address.checked_add(16 * u64::from(index)).ok_or(bad)?;
-        match self.memory.run_at(address, &mut self.cache) {
-            // SAFETY: at least 16 octets follow in the mapping that `memory` keeps.
-            Some((ptr, run)) if run >= 16 => Ok(unsafe { read_descriptor(ptr) }),
-            Some(_) => self.read_split_descriptor(address).ok_or(bad),
-            None => Err(bad),
-        }
-    }
-
-    /// Reads a descriptor that crosses from one region into the next.
-    #[cold]
-    fn read_split_descriptor(&mut self, address: u64) -> Option<Descriptor> {
-        let mut octets = [0u8; 16];
-        for (offset, octet) in octets.iter_mut().enumerate() {
-            let (ptr, _) = self
-                .memory
-                .run_at(address.checked_add(offset as u64)?, &mut self.cache)?;
-            // SAFETY: `run_at` found this octet in a live mapping.
-            *octet = unsafe { ptr.read_volatile() };
-        }
-        // SAFETY: the array is 16 octets long.
-        Some(unsafe { read_descriptor(octets.as_ptr()) })
-    }
-
-    fn push(&mut self, chain: &mut Chain, descriptor: Descriptor) -> Result<(), RingError> {
-        let writable = descriptor.flags & DESC_F_WRITE != 0;
-        chain.push(
-            &self.memory,
-            &mut self.cache,
-            descriptor.address,
-            descriptor.len,
-            writable,
-        )
     }
 
     fn no_interrupt(&self) -> bool {
@@ -365,32 +333,5 @@ impl SplitRing {
         if let (Some(log), Some(base)) = (&self.log, self.used_log) {
             log.mark(base.saturating_add(offset as u64), len);
         }
-    }
-}
-
-/// # Safety
-/// 16 octets must be readable at `ptr`. Each is read once, whatever the driver does meanwhile.
-#[inline]
-unsafe fn read_descriptor(ptr: *const u8) -> Descriptor {
-    let words = if ptr.cast::<u64>().is_aligned() {
-        // SAFETY: readable by the caller's promise, aligned by the test.
-        unsafe {
-            [
-                ptr.cast::<u64>().read_volatile(),
-                ptr.cast::<u64>().add(1).read_volatile(),
-            ]
-        }
-    } else {
-        // SAFETY: readable by the caller's promise; octets have no alignment.
-        let octets: [u8; 16] = std::array::from_fn(|offset| unsafe { ptr.add(offset).read_volatile() });
-        let octets = u128::from_ne_bytes(octets).to_le();
-        [(octets as u64).to_le(), ((octets >> 64) as u64).to_le()]
-    };
-    let rest = u64::from_le(words[1]);
-    Descriptor {
-        address: u64::from_le(words[0]),
-        len: rest as u32,
-        flags: (rest >> 32) as u16,
-        next: (rest >> 48) as u16,
     }
 }

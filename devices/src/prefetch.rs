@@ -1,0 +1,28 @@
+//! Hints to the processor about memory that is needed soon. A hint never faults, whatever the address.
+
+/// Octets of a cache line.
+pub const LINE: usize = 64;
+
+/// The line at `ptr` will be read.
+#[inline(always)]
+pub fn for_read(ptr: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, which touches nothing.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(ptr.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = ptr;
+}
+
+/// The line at `ptr` will be written: it is fetched from the other core for good, not to be fetched again at the write.
+#[inline(always)]
+pub fn for_write(ptr: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, which touches nothing.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_ET0 }>(ptr.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = ptr;
+}
