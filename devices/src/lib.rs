@@ -8,6 +8,7 @@ pub mod packet;
 mod prefetch;
 mod refusal;
 pub mod ring;
+mod short_copy;
 pub mod tap;
 
 pub use refusal::Refusal;

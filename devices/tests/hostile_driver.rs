@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use common::chaos::{TABLES, TILES, TORN_TABLE, any_descriptor};
-use common::driver::{Descriptor, Driver, INDIRECT, NEXT, Part, WRITE, readable, writable};
+use common::driver::{Descriptor, Driver, INDIRECT, NEXT, Part, WRITE, by_head, readable, writable};
 use common::frames::{self, is_complete, opaque, pattern, payload, tcp4, unsegmented, without_checksum};
 use common::guest::{Guest, MERGEABLE, RECEIVES_ALL, SENDS_ALL, VERSION_1};
 use common::ram::{PATCHWORK, Ram, SEAM, contents};
@@ -19,7 +19,7 @@ use devices::guest::{GuestPort, NetFeatures, ReceiveBurst, Transmitted, transmit
 use devices::memory::MAX_REGIONS;
 use devices::packet::virtio_header::GSO_TCPV4;
 use devices::packet::{BadOffload, Frame, Offload, VirtioNetHeader};
-use devices::ring::{Chain, MAX_CHAIN_BUFFERS, RingConfig, RingError, SplitRing};
+use devices::ring::{Chain, MAX_CHAIN_BUFFERS, Ring, RingConfig, RingError, SplitRing};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -296,7 +296,7 @@ fn an_available_index_that_jumps_is_refused() {
             (&guest.sender, guest.port.transmit_queue(0)),
             (&guest.receiver, guest.port.receive_queue(0)),
         ] {
-            queue.lock().ring = Some(driver.start(false));
+            queue.lock().ring = Some(Ring::Split(driver.start(false)));
             guest.ram.store(driver.avail + 2, found);
         }
         let jumped = RingError::IndexJump { at, found };
@@ -461,7 +461,7 @@ fn memory_in_crumbs_does_not_make_chains_without_end() {
     driver.post(&[whole, whole, whole]);
     let mut ring = driver.start(false);
     let mut chain = Chain::default();
-    ring.take(&mut chain).unwrap();
+    assert!(ring.take(&mut chain).unwrap());
     assert_eq!(chain.readable().len(), 2 * CRUMBS as usize);
     assert_eq!(ring.take(&mut chain), Err(RingError::TooManyBuffers));
     assert!(chain.readable().len() <= MAX_CHAIN_BUFFERS);
@@ -518,7 +518,7 @@ impl Pair {
         let port = GuestPort::new(1);
         for queue in port.queues() {
             let mut queue = queue.lock();
-            queue.ring = Some(driver.start(false));
+            queue.ring = Some(Ring::Split(driver.start(false)));
             queue.enabled = true;
             queue.features = NetFeatures(features);
         }
@@ -723,8 +723,8 @@ fn look_at(driver: &mut Driver, ring: &mut SplitRing, chain: &mut Chain) -> Resu
     if driver.next_avail == ring.next_avail() {
         driver.offer(0);
     }
-    ring.take(chain)?;
-    ring.complete(chain.head, 0);
+    assert!(ring.take(chain)?, "a chain is waiting");
+    ring.complete(chain.id, 0);
     ring.publish();
     Ok(())
 }
@@ -864,9 +864,9 @@ fn an_available_entry_that_flips_is_returned_as_it_was_taken() {
                 let element = driver.used_element(driver.used_index()).start;
                 match look_at(&mut driver, &mut ring, &mut chain) {
                     Ok(()) => {
-                        assert_eq!(chain.readable()[0].guest, BUFFERS + u64::from(chain.head));
-                        assert_eq!(driver.ram.read::<u32>(element), u32::from(chain.head));
-                        Ok(chain.head)
+                        assert_eq!(chain.readable()[0].guest, BUFFERS + u64::from(chain.id.id));
+                        assert_eq!(driver.ram.read::<u32>(element), u32::from(chain.id.id));
+                        Ok(chain.id.id)
                     }
                     Err(RingError::BadIndex(index)) => Err(index),
                     Err(error) => panic!("{error}"),
@@ -899,7 +899,7 @@ impl Repeater {
     fn turn(&mut self) -> Transmitted {
         self.guest.sender.offer(0);
         let turned = self.guest.transmit(&mut self.frame);
-        self.guest.complete(0);
+        self.guest.complete(by_head(0));
         turned
     }
 }
@@ -937,7 +937,7 @@ fn a_header_that_flips_is_believed_as_it_was_checked() {
         BadOffload::GsoSize(7),
         outside,
     ];
-    let expected = refused.map(|reason| format!("{:?}", Transmitted::BadOffload(0, reason)));
+    let expected = refused.map(|reason| format!("{:?}", Transmitted::BadOffload(by_head(0), reason)));
     while_flipping(flip, || {
         let taken = [200, 300].map(|size| format!("{:?}", offload(size)));
         sees_only(expected.into_iter().chain(taken), || match repeater.turn() {
@@ -975,7 +975,7 @@ fn a_frame_is_delivered_with_the_head_that_was_looked_at() {
     let mut to = Guest::new(VERSION_1);
     while_flipping(flip, || {
         sees_only([0, 1], || {
-            assert_eq!(repeater.turn(), Transmitted::Frame(0));
+            assert_eq!(repeater.turn(), Transmitted::Frame(by_head(0)));
             let looked_at = repeater.frame.head().to_vec();
             to.post(1500);
             to.deliver(&mut repeater.frame).unwrap();

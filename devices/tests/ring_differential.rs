@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use common::chaos::{TABLES, TILES, TORN_TABLE, any_descriptor};
-use common::driver::{Descriptor, Driver, INDIRECT, NEXT, Part, readable, writable};
+use common::driver::{Descriptor, Driver, INDIRECT, NEXT, Part, by_head, readable, writable};
 use common::ram::Ram;
 use devices::ring::{Chain, MAX_CHAIN_BUFFERS, MAX_QUEUE_SIZE, RingConfig, RingError, SplitRing};
 use proptest::collection::vec;
@@ -83,15 +83,18 @@ impl Twins {
     }
 
     /// How many chains are there to take, if both say so.
-    fn available(&mut self) -> Result<u16, RingError> {
-        let ours = self.ours.available();
+    fn available(&mut self) -> Result<usize, RingError> {
+        let ours = self.ours.prepare();
         match self.other.iter(&self.memory).map(|_| ()) {
             Ok(()) => {
                 let index = self
                     .other
                     .avail_idx(&self.memory, std::sync::atomic::Ordering::Acquire)
                     .unwrap();
-                assert_eq!(ours, Ok(index.0.wrapping_sub(self.other.next_avail())));
+                assert_eq!(
+                    ours,
+                    Ok(usize::from(index.0.wrapping_sub(self.other.next_avail())))
+                );
             }
             Err(_) => assert!(matches!(ours, Err(RingError::IndexJump { .. })), "{ours:?}"),
         }
@@ -103,16 +106,22 @@ impl Twins {
         let mut chain = Chain::default();
         let ours = self.ours.take(&mut chain);
         let other = self.other.pop_descriptor_chain(&self.memory).unwrap();
-        assert_eq!(chain.head, other.head_index());
+        assert_eq!(chain.id.id, other.head_index());
         let descriptors: Vec<_> = other.collect();
         // It refuses a chain by ending it before its end.
         let is_whole = descriptors.last().is_some_and(|last| !last.has_next());
-        (ours.map(|()| chain), is_whole.then_some(descriptors))
+        (
+            ours.map(|taken| {
+                assert!(taken);
+                chain
+            }),
+            is_whole.then_some(descriptors),
+        )
     }
 
     /// Has a chain completed by both.
     fn complete(&mut self, head: u16, len: u32) {
-        self.ours.complete(head, len);
+        self.ours.complete(by_head(head), len);
         self.other.add_used(&self.memory, head, len).unwrap();
     }
 
@@ -238,12 +247,12 @@ fn run_step(twins: &mut Twins, step: &Step, flags: &mut u16) {
         Step::Use(count, len) => {
             twins.synchronise();
             let available = twins.available().unwrap();
-            let count = available.min(*count);
+            let count = available.min(usize::from(*count));
             for n in 0..count {
                 let (ours, other) = twins.take();
                 let ours = ours.unwrap();
                 assert_eq!(our_pieces(&ours), other_pieces(&other.unwrap()).unwrap());
-                twins.complete(ours.head, len.wrapping_add(n.into()));
+                twins.complete(ours.id.id, len.wrapping_add(n as u32));
             }
             twins.publish(*flags, count > 0);
             twins.driver.collect();
@@ -423,7 +432,7 @@ fn both_refuse_chains_of_4_gib_and_more() {
         let mut driver = Driver::new(&ram, 8, RING);
         driver.post(&parts);
         let ours = driver.start(false).take(&mut Chain::default());
-        assert_eq!(ours, if fits { Ok(()) } else { Err(RingError::TooLong) });
+        assert_eq!(ours, if fits { Ok(true) } else { Err(RingError::TooLong) });
 
         let memory = GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), 0x2000)]).unwrap();
         memory

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use common::driver::{Descriptor, Driver, Part, Used, WRITE, readable, writable};
+use common::driver::{Descriptor, Driver, Part, Used, WRITE, by_head, readable, writable};
 use common::frames::pattern;
 use common::guest::{Guest, MERGEABLE, SENDS_ALL, VERSION_1};
 use common::ram::{PATCHWORK, Ram, SEAM, contents};
@@ -14,7 +14,7 @@ use common::{frames, within};
 use devices::Refusal;
 use devices::guest::{ReceiveBurst, Transmitted};
 use devices::packet::Frame;
-use devices::ring::{Chain, MAX_CHAIN_BUFFERS, MAX_QUEUE_SIZE, RingError, SplitRing};
+use devices::ring::{Chain, LOOKAHEAD, MAX_CHAIN_BUFFERS, MAX_QUEUE_SIZE, RingError, SplitRing};
 use vmm_sys_util::eventfd::EventFd;
 
 const RING: u64 = 0x1000;
@@ -29,8 +29,7 @@ fn ring_of(size: u16) -> Driver {
 
 fn take(ring: &mut SplitRing) -> Chain {
     let mut chain = Chain::default();
-    assert!(ring.available().unwrap() > 0);
-    ring.take(&mut chain).unwrap();
+    assert!(ring.take(&mut chain).unwrap(), "a chain is waiting");
     chain
 }
 
@@ -38,8 +37,8 @@ fn take(ring: &mut SplitRing) -> Chain {
 fn use_chains(driver: &mut Driver, ring: &mut SplitRing, count: u16) -> bool {
     for _ in 0..count {
         driver.post(&[readable(BUFFERS, 1)]);
-        let head = take(ring).head;
-        ring.complete(head, 0);
+        let chain = take(ring).id;
+        ring.complete(chain, 0);
     }
     let notify = ring.publish();
     assert_eq!(driver.collect().len(), usize::from(count));
@@ -88,7 +87,7 @@ fn s01_no_layout_of_descriptors_is_assumed() {
             };
             let mut ring = driver.start(false);
             let chain = take(&mut ring);
-            assert_eq!(chain.head, head);
+            assert_eq!(chain.id, by_head(head));
             assert_eq!(
                 contents(chain.readable()),
                 message,
@@ -112,10 +111,10 @@ fn s02_chains_are_taken_up_to_the_limit_and_refused_beyond() {
                 (front, back) => driver.post_indirect(front, TABLE - 0x7000, back, 0),
             };
             let mut chain = Chain::default();
-            driver
-                .start(false)
-                .take(&mut chain)
-                .map(|()| chain.writable_len())
+            driver.start(false).take(&mut chain).map(|taken| {
+                assert!(taken);
+                chain.writable_len()
+            })
         };
         assert_eq!(attempt(MAX_CHAIN_BUFFERS), Ok(MAX_CHAIN_BUFFERS as u64));
         assert_eq!(attempt(MAX_CHAIN_BUFFERS + 1), Err(RingError::TooManyBuffers));
@@ -147,7 +146,7 @@ fn s03_readable_buffers_are_never_written() {
     assert_eq!(
         guest.sender.collect(),
         [Used {
-            id: head.into(),
+            id: head.id.into(),
             len: 0
         }]
     );
@@ -347,7 +346,7 @@ fn s14_elements_are_complete_before_the_index_tells_of_them() {
         let heads: Vec<u16> = (0..3).map(|n| driver.post(&[writable(BUFFERS + n, 1)])).collect();
         for head in &heads {
             take(&mut ring);
-            ring.complete(*head, 0x0102_0300 + u32::from(*head));
+            ring.complete(by_head(*head), 0x0102_0300 + u32::from(*head));
         }
         assert_eq!(driver.used_index(), index);
         let before = driver.ram.snapshot();
@@ -373,7 +372,7 @@ fn s14_a_driver_on_another_cpu_never_sees_the_index_before_the_element() {
                 while count - seen.load(Ordering::SeqCst) >= 64 {
                     std::thread::yield_now();
                 }
-                ring.complete(count as u16, count + 7);
+                ring.complete(by_head(count as u16), count + 7);
                 if count % 3 == 2 || count == CHAINS - 1 {
                     ring.publish();
                 }
@@ -469,7 +468,7 @@ fn s18_a_kick_for_nothing_does_nothing() {
         use_chains(&mut driver, &mut ring, 5);
         let before = driver.ram.snapshot();
         for _ in 0..3 {
-            assert_eq!(ring.available(), Ok(0));
+            assert_eq!(ring.prepare(), Ok(0));
             assert!(!ring.publish());
         }
         driver.ram.assert_kept(&before, &[]);
@@ -507,21 +506,21 @@ fn work_goes_on_where_the_used_index_says_that_it_was_left() {
         let heads: Vec<u16> = (0..5).map(|_| driver.post(&[readable(BUFFERS, 1)])).collect();
         let mut first = driver.start(false);
         for head in &heads[..2] {
-            assert_eq!(take(&mut first).head, *head);
-            first.complete(*head, 0);
+            assert_eq!(take(&mut first).id, by_head(*head));
+            first.complete(by_head(*head), 0);
         }
         first.publish();
         // Neither taken nor completed chains count that the driver was not told of.
         take(&mut first);
-        first.complete(heads[2], 0);
+        first.complete(by_head(heads[2]), 0);
         drop(first);
 
         let mut second = driver.start(false);
         assert_eq!(second.next_avail(), index.wrapping_add(2));
-        assert_eq!(second.available(), Ok(3));
+        assert_eq!(second.prepare(), Ok(3));
         for head in &heads[2..] {
-            assert_eq!(take(&mut second).head, *head);
-            second.complete(*head, 0);
+            assert_eq!(take(&mut second).id, by_head(*head));
+            second.complete(by_head(*head), 0);
         }
         second.publish();
         let ids: Vec<u32> = driver.collect().iter().map(|used| used.id).collect();
@@ -536,18 +535,18 @@ fn a_ring_rewinds_to_where_it_was_marked() {
         driver.resume_at(index);
         let heads: Vec<u16> = (0..6).map(|_| driver.post(&[writable(BUFFERS, 8)])).collect();
         let mut ring = driver.start(true);
-        let head = take(&mut ring).head;
-        ring.complete(head, 1);
+        let chain = take(&mut ring).id;
+        ring.complete(chain, 1);
         let mark = ring.mark();
         for _ in 0..4 {
-            let head = take(&mut ring).head;
-            ring.complete(head, 2);
+            let chain = take(&mut ring).id;
+            ring.complete(chain, 2);
         }
         ring.rewind(mark);
         assert_eq!(ring.next_avail(), index.wrapping_add(1));
-        assert_eq!(ring.available(), Ok(5));
-        let again = take(&mut ring).head;
-        assert_eq!(again, heads[1]);
+        assert_eq!(ring.prepare(), Ok(5));
+        let again = take(&mut ring).id;
+        assert_eq!(again, by_head(heads[1]));
         ring.complete(again, 3);
         ring.publish();
         let used = |head: u16, len| Used { id: head.into(), len };
@@ -566,15 +565,15 @@ fn indices_wrap_in_rings_of_every_small_size() {
             for _ in 0..size {
                 driver.post(&[readable(BUFFERS + u64::from(count % 1000), 1)]);
             }
-            assert_eq!(ring.available(), Ok(size));
+            assert_eq!(ring.prepare(), Ok(usize::from(size)));
             for offset in 0..size {
-                ring.take(&mut chain).unwrap();
+                assert!(ring.take(&mut chain).unwrap());
                 assert_eq!(
                     chain.readable()[0].guest,
                     BUFFERS + u64::from(count % 1000),
                     "{offset}"
                 );
-                ring.complete(chain.head, count);
+                ring.complete(chain.id, count);
             }
             ring.publish();
             for used in driver.collect() {
@@ -597,14 +596,15 @@ fn every_power_of_two_up_to_32768_is_a_size() {
         for n in 0..size {
             driver.post(&[writable(BUFFERS + u64::from(n), 1)]);
         }
-        assert_eq!(ring.available(), Ok(size));
+        assert_eq!(ring.prepare(), Ok(LOOKAHEAD.min(size.into())));
         let mut ids = vec![];
         for n in 0..size {
             let chain = take(&mut ring);
             assert_eq!(chain.writable()[0].guest, BUFFERS + u64::from(n));
-            ring.complete(chain.head, 1);
-            ids.push(u32::from(chain.head));
+            ring.complete(chain.id, 1);
+            ids.push(u32::from(chain.id.id));
         }
+        assert_eq!(ring.prepare(), Ok(0));
         assert!(ring.publish());
         ring.request_kicks();
         assert_eq!(driver.avail_event(), size);
@@ -643,9 +643,8 @@ fn sleepers(event_idx: bool) {
         let mut chain = Chain::default();
         let mut done = 0;
         while done < CHAINS {
-            while ring.available().unwrap() > 0 {
-                ring.take(&mut chain).unwrap();
-                ring.complete(chain.head, 0);
+            while ring.take(&mut chain).unwrap() {
+                ring.complete(chain.id, 0);
                 done += 1;
             }
             if ring.publish() {
@@ -767,9 +766,9 @@ fn readable_descriptor() -> Descriptor {
 #[test]
 fn a_chain_is_seen_or_its_kick_is_asked_for() {
     let forget = |ring: &mut SplitRing| {
-        if ring.available().unwrap() > 0 {
-            let head = take(ring).head;
-            ring.complete(head, 0);
+        let mut chain = Chain::default();
+        if ring.take(&mut chain).unwrap() {
+            ring.complete(chain.id, 0);
             ring.publish();
         }
         ring.suppress_kicks();
@@ -810,7 +809,7 @@ fn a_used_chain_is_seen_or_its_notification_is_sent() {
         within(Duration::from_secs(60), move || {
             one_side_sees_the_other(
                 event_idx,
-                |ring| ring.complete(0, 0),
+                |ring| ring.complete(by_head(0), 0),
                 SplitRing::publish,
                 hush,
                 wish,

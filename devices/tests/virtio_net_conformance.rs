@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
 
-use common::driver::{Driver, Part, Used, readable, writable};
+use common::driver::{Driver, Part, Used, by_head, readable, writable};
 use common::frames::{
     self, headers, is_complete, opaque, payload, tcp4, tcp6, udp4, unsegmented, without_checksum,
 };
@@ -24,7 +24,7 @@ use devices::packet::virtio_header::{
     F_DATA_VALID, F_NEEDS_CSUM, GSO_ECN, GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4,
 };
 use devices::packet::{BadOffload, Frame, LINEAR_LEN, Offload, VirtioNetHeader};
-use devices::ring::SplitRing;
+use devices::ring::{ChainId, Ring, SplitRing};
 
 const NO_INTERRUPT: u16 = 1;
 /// The longest IP packet, and an Ethernet header with two VLAN tags.
@@ -32,7 +32,7 @@ const MAX_FRAME_LEN: usize = 65535 + 14 + 8;
 
 /// A frame that the guest sends in one descriptor, as the device takes it, and the chain to complete. The frame is good
 /// for as long as the guest is.
-fn sent(guest: &mut Guest, header: &VirtioNetHeader, octets: &[u8]) -> (Frame, u16) {
+fn sent(guest: &mut Guest, header: &VirtioNetHeader, octets: &[u8]) -> (Frame, ChainId) {
     guest.send(header, octets);
     let mut frame = Frame::new();
     match guest.transmit(&mut frame) {
@@ -80,7 +80,7 @@ fn headers_are_12_octets_and_10_for_a_legacy_driver_without_mergeable_buffers() 
         let octets = opaque(60);
         guest.send_cut(&[&vec![0; len][..], &octets].concat(), &[]);
         let mut frame = Frame::new();
-        assert_eq!(guest.transmit(&mut frame), Transmitted::Frame(0));
+        assert_eq!(guest.transmit(&mut frame), Transmitted::Frame(by_head(0)));
         assert_eq!(frame.to_vec(), octets);
 
         guest.post(500);
@@ -121,7 +121,7 @@ fn frames_are_taken_up_to_the_longest_and_the_ring_survives_longer_ones() {
     let mut guest = talker();
     let mut frame = Frame::new();
     for len in [MAX_FRAME_LEN, MAX_FRAME_LEN + 1, 3 * MAX_FRAME_LEN] {
-        let head = guest.send_cut(&vec![0; 12 + len], &[12]);
+        let head = by_head(guest.send_cut(&vec![0; 12 + len], &[12]));
         let expected = if len > MAX_FRAME_LEN {
             Transmitted::TooLong(head)
         } else {
@@ -219,7 +219,7 @@ fn a_frame_that_asks_for_more_than_was_negotiated_is_refused_alone() {
     let mut guest = Guest::new(VERSION_1);
     let mut octets = tcp4(300);
     let header = without_checksum(&mut octets);
-    let head = guest.send(&header, &octets);
+    let head = by_head(guest.send(&header, &octets));
     let refused = Transmitted::BadOffload(head, BadOffload::ChecksumNotNegotiated);
     assert_eq!(guest.transmit(&mut Frame::new()), refused);
     guest.complete(head);
@@ -661,7 +661,7 @@ fn frames_go_to_the_queue_of_the_same_number_if_its_driver_ever_filled_it() {
             driver.post(&[writable(0x10_0000, 200)]);
             driver.post(&[writable(0x10_0000, 200)]);
         }
-        queue.ring = Some(driver.start(false));
+        queue.ring = Some(Ring::Split(driver.start(false)));
         queue.enabled = true;
     }
     let deliver = |number| {
@@ -731,9 +731,9 @@ fn u7_every_write_to_the_used_ring_is_logged_and_nothing_else() {
         let (mut driver, mut ring) = logged_ring(&ram, event_idx, &pages);
         assert_eq!(pages.take(), [].into());
         driver.post(&[readable(0x14_0000, 100)]);
-        ring.take(&mut devices::ring::Chain::default()).unwrap();
+        assert!(ring.take(&mut devices::ring::Chain::default()).unwrap());
         assert_eq!(pages.take(), [].into(), "taking writes nothing");
-        ring.complete(0, 0);
+        ring.complete(by_head(0), 0);
         assert_eq!(pages.take(), [ELEMENTS_PAGE].into());
         ring.publish();
         assert_eq!(pages.take(), [INDEX_PAGE].into());
@@ -748,7 +748,7 @@ fn u7_every_write_to_the_used_ring_is_logged_and_nothing_else() {
             [if event_idx { EVENT_PAGE } else { INDEX_PAGE }].into()
         );
         ring.set_log(None);
-        ring.complete(0, 0);
+        ring.complete(by_head(0), 0);
         ring.publish();
         assert_eq!(pages.take(), [].into(), "logging is off");
     }
@@ -763,7 +763,7 @@ fn u7_the_used_ring_is_logged_where_the_front_end_says_or_not_at_all() {
         let mut config = driver.config(false);
         config.used_log = used_log;
         let mut ring = SplitRing::start(&config, ram.device(), Some(pages.log.clone())).unwrap();
-        ring.complete(0, 0);
+        ring.complete(by_head(0), 0);
         ring.publish();
         ring.suppress_kicks();
         assert_eq!(pages.take(), expected);
@@ -807,7 +807,7 @@ fn u7_a_transmit_queue_logs_its_used_ring_only() {
     assert_eq!(
         guest.sender.collect(),
         [Used {
-            id: head.into(),
+            id: head.id.into(),
             len: 0
         }]
     );

@@ -61,9 +61,15 @@ impl Clones {
         Ok(())
     }
 
+    /// Whether no copy waits to be sent.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.sent == self.made
+    }
+
     /// The next copy that is to be sent, swapped into `frame`.
     pub(crate) fn take(&mut self, frame: &mut Frame) -> Option<(Slot, Redirect, u32)> {
-        if self.sent == self.made {
+        if self.is_empty() {
             return None;
         }
         let pending = &mut self.frames[self.sent];

@@ -55,12 +55,14 @@ impl Counters {
         }
     }
 
+    #[inline]
     pub(crate) fn count_tx(&self, bytes: u64, shard: usize) {
         let shard = &self.shards[shard];
         add(&shard.tx_packets, 1);
         add(&shard.tx_bytes, bytes);
     }
 
+    #[inline]
     pub(crate) fn count_rx(&self, bytes: u64, shard: usize) {
         let shard = &self.shards[shard];
         add(&shard.rx_packets, 1);

@@ -150,6 +150,7 @@ impl View {
     ///
     /// # Panics
     /// If the slot is of another, larger view.
+    #[inline]
     pub fn device(&self, slot: Slot) -> &DeviceView {
         &self.devices[slot.0]
     }
@@ -173,6 +174,7 @@ impl View {
     }
 
     /// Counts a frame that its receiver took. `shard` is the calling thread's own number.
+    #[inline]
     pub fn delivered(&self, delivery: &Delivery, shard: usize) {
         if !delivery.ingress {
             self.device(delivery.sender)

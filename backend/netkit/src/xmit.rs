@@ -59,7 +59,15 @@ pub fn xmit(view: &View, sender: Slot, frame: &mut Frame, clones: &mut Clones, s
 }
 
 /// Transmits the next copy that a program asked for, which is put into `frame`. None if there is no more.
+#[inline]
 pub fn xmit_clone(view: &View, frame: &mut Frame, clones: &mut Clones, shard: usize) -> Option<Outcome> {
+    if clones.is_empty() {
+        return None;
+    }
+    send_clone(view, frame, clones, shard)
+}
+
+fn send_clone(view: &View, frame: &mut Frame, clones: &mut Clones, shard: usize) -> Option<Outcome> {
     let (receiver, redirect, depth) = clones.take(frame)?;
     Some(match do_redirect(view, receiver, frame, Some(redirect), depth) {
         Ok(Hop::Egress(target)) => {

@@ -65,6 +65,7 @@ impl Forwarder {
         let mut count = 0;
         let shard = self.shard;
         let drop = |reason| plan.view.count_drop(sender, reason, shard);
+        queue.prepare();
         while count < BURST {
             let head = match transmit(&mut queue, &mut self.frame) {
                 Transmitted::Nothing => break,

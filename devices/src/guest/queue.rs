@@ -67,6 +67,14 @@ impl QueueState {
         self.ring.is_some() && self.enabled
     }
 
+    /// Has what comes next fetched. What is wrong with it shows when it is taken.
+    #[inline]
+    pub fn prepare(&mut self) {
+        if let Some(ring) = &mut self.ring {
+            let _ = ring.prepare();
+        }
+    }
+
     /// Stops the ring, and gives the driver back what is completed.
     pub fn stop(&mut self) {
         self.publish();

@@ -2,8 +2,9 @@
 
 use super::{GuestPort, QueueGuard, QueueState};
 use crate::Refusal;
-use crate::packet::{Frame, GsoType, Slice, adapt, header_for};
+use crate::packet::{Frame, GsoType, Slice, VirtioNetHeader, adapt, header_for};
 use crate::ring::{Buffer, Chain, Ring, RingError};
+use crate::short_copy::short_copy;
 
 /// A locked receive queue that frames are written to, made visible all together when it is dropped.
 #[derive(Debug)]
@@ -16,26 +17,30 @@ impl<'a> ReceiveBurst<'a> {
     /// enable pairs that the guest's driver never fills, so a queue that never had a buffer is passed over.
     pub fn open(port: &'a GuestPort, queue: usize) -> ReceiveBurst<'a> {
         let pair = queue % port.pairs();
-        let queue = port.receive_queue(pair).lock_for_burst();
+        let mut queue = port.receive_queue(pair).lock_for_burst();
         let used =
             |queue: &QueueGuard<'_>| queue.enabled && queue.ring.as_ref().is_some_and(Ring::ever_filled);
-        if pair == 0 || used(&queue) {
-            return ReceiveBurst { queue };
+        if pair != 0 && !used(&queue) {
+            drop(queue);
+            queue = port.receive_queue(0).lock_for_burst();
         }
-        drop(queue);
-        ReceiveBurst {
-            queue: port.receive_queue(0).lock_for_burst(),
-        }
+        queue.prepare();
+        ReceiveBurst { queue }
     }
 
     /// Writes a frame, after doing in software what its receiver did not offer to do. All of it is written or nothing.
     pub fn write(&mut self, frame: &mut Frame, scratch: &mut Frame) -> Result<(), Refusal> {
         let queue = &mut *self.queue;
-        let (true, Some(ring)) = (queue.enabled, &queue.ring) else {
+        if !queue.is_running() {
+            return Err(Refusal::NotReady);
+        }
+        let offloads = queue.features.receives();
+        if offloads.understands(&frame.offload) && write_run(queue, frame, offloads.csum) {
+            return Ok(());
+        }
+        let Some(start) = queue.ring.as_ref().map(Ring::mark) else {
             return Err(Refusal::NotReady);
         };
-        let start = ring.mark();
-        let offloads = queue.features.receives();
         let written = adapt(frame, offloads, scratch, |part| write_part(queue, part));
         if written.is_err()
             && let Some(ring) = &mut self.queue.ring
@@ -50,6 +55,47 @@ impl Drop for ReceiveBurst<'_> {
     fn drop(&mut self) {
         self.queue.publish();
     }
+}
+
+/// Writes a frame that needs nothing done into the next chain, if that is one buffer in one piece in which it fits: what
+/// most frames and chains are. False, with nothing done, if it is otherwise.
+#[inline]
+fn write_run(queue: &mut QueueState, frame: &Frame, csum: bool) -> bool {
+    let header_len = queue.features.header_len();
+    let len = header_len + frame.len();
+    let is_short = frame.offload.gso_type == GsoType::None;
+    let Some(ring) = &mut queue.ring else { return false };
+    let Some(run) = ring.peek_run() else { return false };
+    let Buffer { ptr, len: room, guest } = run.buffer;
+    // virtio 1.3, 5.1.6.4.1: no frame longer than the MTU allows, unless the driver is to segment it.
+    let too_long = is_short && queue.max_frame.is_some_and(|max| frame.len() > max);
+    if !run.writable || room < len || room < VirtioNetHeader::LEN || too_long {
+        return false;
+    }
+    ring.take_run();
+    let mut header = header_for(&frame.offload, 1);
+    // virtio 1.3, 5.1.6.4.1: no flag is set without GUEST_CSUM.
+    if !csum {
+        header.flags = 0;
+    }
+    // SAFETY: the buffer lies in the mapping that the locked ring keeps and has room for all of it; a header of ten octets
+    // is overwritten in its last two by the frame. The tail may lie in the same guest's memory and overlap.
+    unsafe {
+        ptr.cast::<[u8; VirtioNetHeader::LEN]>().write_unaligned(header.emit());
+        let mut to = ptr.add(header_len);
+        let head = frame.head();
+        short_copy(head.as_ptr(), to, head.len());
+        to = to.add(head.len());
+        for slice in frame.tail() {
+            std::ptr::copy(slice.ptr, to, slice.len);
+            to = to.add(slice.len);
+        }
+    }
+    if let Some(log) = ring.log() {
+        log.mark(guest, len as u64);
+    }
+    ring.complete(run.id, len as u32);
+    true
 }
 
 /// Writes one frame that needs nothing more done.

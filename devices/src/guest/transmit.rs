@@ -3,6 +3,7 @@
 use super::{NetFeatures, QueueState};
 use crate::packet::{BadOffload, Frame, LINEAR_LEN, Slice, VirtioNetHeader, accept};
 use crate::ring::{Buffer, Chain, ChainId, RingError};
+use crate::short_copy::short_copy;
 
 /// The longest frame that is taken from a guest: the largest IP packet behind an Ethernet header with two VLAN tags.
 pub const MAX_FRAME_LEN: usize = 65535 + 14 + 8;
@@ -29,6 +30,14 @@ pub fn transmit(queue: &mut QueueState, frame: &mut Frame) -> Transmitted {
     let Some(ring) = &mut queue.ring else {
         return Transmitted::Nothing;
     };
+    if let Some(run) = ring.peek_run()
+        && !run.writable
+        && run.buffer.len >= VirtioNetHeader::LEN
+    {
+        ring.take_run();
+        let header = gather_run(&run.buffer, queue.features.header_len(), frame);
+        return judge(run.id, frame, &header, queue.features);
+    }
     if queue.chains.is_empty() {
         queue.chains.push(Chain::default());
     }
@@ -48,6 +57,32 @@ pub fn transmit(queue: &mut QueueState, frame: &mut Frame) -> Transmitted {
     }
 }
 
+/// As [`gather`], from a single buffer that holds a header at least.
+#[inline]
+fn gather_run(buffer: &Buffer, header_len: usize, frame: &mut Frame) -> VirtioNetHeader {
+    // SAFETY: the buffer is as long as a header at least, in the mapping that the locked ring keeps.
+    let mut header = unsafe { buffer.ptr.cast::<[u8; VirtioNetHeader::LEN]>().read_unaligned() };
+    if header_len == VirtioNetHeader::LEGACY_LEN {
+        header[VirtioNetHeader::LEGACY_LEN..].copy_from_slice(&[0; 2]);
+    }
+    let len = buffer.len - header_len;
+    let head_len = len.min(LINEAR_LEN);
+    let start = buffer.ptr.wrapping_add(header_len);
+    let head = frame.extend_head(head_len);
+    // SAFETY: as above, `head_len` octets follow the header; the head is private and that long.
+    unsafe { short_copy(start, head.as_mut_ptr(), head_len) };
+    if len > head_len {
+        let rest = Slice {
+            ptr: start.wrapping_add(head_len),
+            len: len - head_len,
+        };
+        // SAFETY: as in `gather`.
+        unsafe { frame.push_slice(rest) };
+    }
+    VirtioNetHeader::parse(&header)
+}
+
+#[inline]
 fn judge(id: ChainId, frame: &mut Frame, header: &VirtioNetHeader, features: NetFeatures) -> Transmitted {
     if frame.len() > MAX_FRAME_LEN {
         return Transmitted::TooLong(id);

@@ -120,6 +120,7 @@ impl Frame {
     }
 
     /// Makes the frame empty and its metadata zero.
+    #[inline]
     pub fn clear(&mut self) {
         self.head_len = 0;
         self.tail.clear();
@@ -129,6 +130,7 @@ impl Frame {
     }
 
     /// Length of the frame in octets, Ethernet header included.
+    #[inline]
     pub fn len(&self) -> usize {
         self.head_len + self.tail_len
     }
@@ -139,16 +141,19 @@ impl Frame {
     }
 
     /// The private first octets.
+    #[inline]
     pub fn head(&self) -> &[u8] {
         &self.head[..self.head_len]
     }
 
     /// The private first octets, to be changed in place.
+    #[inline]
     pub fn head_mut(&mut self) -> &mut [u8] {
         &mut self.head[..self.head_len]
     }
 
     /// The octets that are still in the sender's memory.
+    #[inline]
     pub fn tail(&self) -> &[Slice] {
         &self.tail
     }
@@ -162,6 +167,7 @@ impl Frame {
     ///
     /// # Panics
     /// If the head would exceed [`HEAD_ROOM`], or the frame has a tail already.
+    #[inline]
     pub fn extend_head(&mut self, len: usize) -> &mut [u8] {
         assert!(self.tail.is_empty(), "the head grows before the tail is pushed");
         let start = self.head_len;
@@ -174,6 +180,7 @@ impl Frame {
     /// # Safety
     /// `slice` must stay mapped and readable for as long as the frame holds it. Others may write to
     /// it meanwhile; nothing is decided from its contents.
+    #[inline]
     pub unsafe fn push_slice(&mut self, slice: Slice) {
         if slice.len > 0 {
             self.tail.push(slice);
@@ -184,10 +191,12 @@ impl Frame {
     /// Moves octets from the tail to the head until the head has at least `len` octets.
     ///
     /// Returns false, with nothing changed, if the frame or the head's room is shorter than that.
+    #[inline]
     pub fn pull(&mut self, len: usize) -> bool {
-        if len <= self.head_len {
-            return true;
-        }
+        len <= self.head_len || self.pull_tail(len)
+    }
+
+    fn pull_tail(&mut self, len: usize) -> bool {
         if len > self.len() || len > HEAD_CAPACITY {
             return false;
         }
@@ -290,10 +299,16 @@ impl Frame {
     }
 
     /// Puts the tag that the frame carries beside its octets into them, behind the addresses (IEEE 802.1Q, 9.3).
+    #[inline]
     pub fn insert_vlan_tag(&mut self) {
+        if let Some(tag) = self.meta.vlan.take() {
+            self.insert_tag(tag);
+        }
+    }
+
+    fn insert_tag(&mut self, tag: VlanTag) {
         const ADDRESSES: usize = 12;
         const TAG: usize = 4;
-        let Some(tag) = self.meta.vlan.take() else { return };
         if self.head_len < ADDRESSES || self.head_len + TAG > self.head.len() {
             return;
         }
@@ -313,6 +328,7 @@ impl Frame {
     }
 
     /// Destination address, if the head holds a whole Ethernet header.
+    #[inline]
     pub fn destination(&self) -> Option<MacAddress> {
         self.head().first_chunk::<6>().map(|octets| MacAddress(*octets))
     }

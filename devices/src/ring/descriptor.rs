@@ -1,5 +1,6 @@
 //! Descriptors, copied once out of the guest's memory and before they are needed.
 
+use super::{Buffer, ChainId};
 use crate::memory::{GuestMemory, RegionCache};
 use crate::prefetch;
 
@@ -89,6 +90,17 @@ pub struct Ready {
     pub id: u16,
 }
 
+/// A chain of one buffer that lies in one piece: what most chains are.
+#[derive(Debug, Clone, Copy)]
+pub struct Run {
+    /// What it is returned by.
+    pub id: ChainId,
+    /// Its octets.
+    pub buffer: Buffer,
+    /// Whether the device fills it.
+    pub writable: bool,
+}
+
 impl Ready {
     const NONE: Ready = Ready {
         descriptor: Descriptor {
@@ -101,6 +113,20 @@ impl Ready {
         id: 0,
     };
 
+    /// As a chain of its own, which must be whole and found.
+    #[inline]
+    pub fn whole(&self, slots: u16) -> Run {
+        Run {
+            id: ChainId { id: self.id, slots },
+            buffer: Buffer {
+                ptr: self.run,
+                len: self.descriptor.len as usize,
+                guest: self.descriptor.address,
+            },
+            writable: self.descriptor.is_writable(),
+        }
+    }
+
     /// Takes a descriptor, finds its buffer and has its first octets fetched.
     #[inline]
     pub fn resolve(&mut self, descriptor: Descriptor, memory: &GuestMemory, cache: &mut RegionCache) {
@@ -112,14 +138,18 @@ impl Ready {
             prefetch::for_read(run);
             return;
         }
-        let prefetch = if descriptor.is_writable() {
-            prefetch::for_write
+        let next_line = run.wrapping_add(prefetch::LINE);
+        let is_longer = descriptor.len as usize > prefetch::LINE;
+        if descriptor.is_writable() {
+            prefetch::for_write(run);
+            if is_longer {
+                prefetch::for_write(next_line);
+            }
         } else {
-            prefetch::for_read
-        };
-        prefetch(run);
-        if descriptor.len as usize > prefetch::LINE {
-            prefetch(run.wrapping_add(prefetch::LINE));
+            prefetch::for_read(run);
+            if is_longer {
+                prefetch::for_read(next_line);
+            }
         }
         if len >= u64::from(descriptor.len) && descriptor.len > 0 {
             self.run = run;
@@ -181,6 +211,16 @@ impl Lookahead {
     pub fn newest(&mut self, count: u16) -> &mut [Ready] {
         let end = usize::from(self.first + self.len);
         &mut self.entries[end - usize::from(count)..end]
+    }
+
+    /// The oldest, if it is a chain of one buffer that lies in one piece.
+    #[inline]
+    pub fn peek_whole(&self) -> Option<&Ready> {
+        if self.len == 0 {
+            return None;
+        }
+        let ready = &self.entries[usize::from(self.first)];
+        (!ready.run.is_null() && ready.descriptor.is_whole()).then_some(ready)
     }
 
     /// Takes the oldest out.

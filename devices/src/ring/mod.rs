@@ -9,7 +9,7 @@ mod split;
 use std::sync::Arc;
 
 pub use chain::{Buffer, Chain, ChainId};
-pub use descriptor::LOOKAHEAD;
+pub use descriptor::{LOOKAHEAD, Run};
 pub use packed::PackedRing;
 pub use split::SplitRing;
 
@@ -119,6 +119,18 @@ impl Ring {
     #[inline]
     pub fn prepare(&mut self) -> Result<usize, RingError> {
         either!(self, ring => ring.prepare())
+    }
+
+    /// The next chain, if it was looked at and is one buffer in one piece. It is not taken yet.
+    #[inline]
+    pub fn peek_run(&self) -> Option<Run> {
+        either!(self, ring => ring.peek_run())
+    }
+
+    /// Takes the chain that [`Self::peek_run`] has shown.
+    #[inline]
+    pub fn take_run(&mut self) {
+        either!(self, ring => ring.take_run())
     }
 
     /// Takes the next available chain, or says that there is none.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Chain, ChainId, RingConfig, RingError};
+use super::{Chain, ChainId, RingConfig, RingError, Run};
 use crate::memory::{DirtyLog, GuestMemory};
 
 /// A started packed virtqueue.
@@ -43,6 +43,10 @@ impl PackedRing {
     pub fn prepare(&mut self) -> Result<usize, RingError> {
         Ok(0)
     }
+    pub fn peek_run(&self) -> Option<Run> {
+        None
+    }
+    pub fn take_run(&mut self) {}
     pub fn take(&mut self, _chain: &mut Chain) -> Result<bool, RingError> {
         Ok(false)
     }

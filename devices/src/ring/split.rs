@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU16, Ordering, fence};
 
 use super::descriptor::{Lookahead, Ready, read_descriptor};
 use super::indirect::push_split_table;
-use super::{Chain, ChainId, MAX_QUEUE_SIZE, RingConfig, RingError};
+use super::{Chain, ChainId, MAX_QUEUE_SIZE, RingConfig, RingError, Run};
 use crate::memory::{DirtyLog, GuestMemory, RegionCache};
 use crate::prefetch;
 
@@ -16,6 +16,9 @@ const USED_F_NO_NOTIFY: u16 = 1;
 #[derive(Debug)]
 pub struct SplitRing {
     size: u16,
+    // As wide as it is used: next to a counter that has just been stored, a narrow one is read together with it, which
+    // makes the processor wait for the store.
+    mask: usize,
     desc: *const u8,
     avail: *const u8,
     used: *mut u8,
@@ -74,6 +77,7 @@ impl SplitRing {
         let used = resolve("used ring", config.used, 6 + 8 * entries, 4)?;
         let mut ring = SplitRing {
             size,
+            mask: usize::from(size) - 1,
             desc,
             avail,
             used,
@@ -142,6 +146,20 @@ impl SplitRing {
         Ok(usize::from(self.ahead.len()))
     }
 
+    /// The next chain, if it was looked at and is one buffer in one piece. It is not taken yet.
+    #[inline]
+    pub fn peek_run(&self) -> Option<Run> {
+        self.ahead.peek_whole().map(|ready| ready.whole(1))
+    }
+
+    /// Takes the chain that [`Self::peek_run`] has shown.
+    #[inline]
+    pub fn take_run(&mut self) {
+        if self.ahead.pop().is_some() {
+            self.next_avail = self.next_avail.wrapping_add(1);
+        }
+    }
+
     /// Takes the next available chain, or says that there is none.
     #[inline]
     pub fn take(&mut self, chain: &mut Chain) -> Result<bool, RingError> {
@@ -186,7 +204,7 @@ impl SplitRing {
     /// Returns a chain to the driver, not yet visible, with `len` octets written to it.
     #[inline]
     pub fn complete(&mut self, chain: ChainId, len: u32) {
-        let slot = usize::from(self.next_used & (self.size - 1));
+        let slot = usize::from(self.next_used) & self.mask;
         let offset = 4 + 8 * slot;
         let element = u64::from(chain.id).to_le() | u64::from(len).to_le() << 32;
         // SAFETY: `start` checked that `size` used elements follow the 4-octet header; the used ring is aligned to 4.
@@ -256,7 +274,7 @@ impl SplitRing {
     /// In stages, so that the misses of many chains overlap: all heads, all descriptors, all buffers.
     fn look_ahead(&mut self, position: u16, count: u16) {
         for step in 0..count {
-            let slot = usize::from(position.wrapping_add(step) & (self.size - 1));
+            let slot = usize::from(position.wrapping_add(step)) & self.mask;
             // SAFETY: `start` checked that `size` ring entries follow the 4-octet header, and that they are aligned.
             let head = unsafe { AtomicU16::from_ptr(self.avail.add(4 + 2 * slot).cast_mut().cast()) };
             let id = u16::from_le(head.load(Ordering::Relaxed));

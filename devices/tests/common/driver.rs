@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use devices::ring::{RingConfig, SplitRing};
+use devices::ring::{ChainId, RingConfig, SplitRing};
 
 use super::ram::Ram;
 
@@ -52,6 +52,11 @@ pub struct Used {
     pub len: u32,
 }
 
+/// What the device returns a chain by that starts with this descriptor.
+pub fn by_head(head: u16) -> ChainId {
+    ChainId { id: head, slots: 1 }
+}
+
 /// A ring and what its driver knows of it.
 pub struct Driver {
     pub ram: Arc<Ram>,
@@ -96,6 +101,7 @@ impl Driver {
             used: self.ram.user(self.used),
             used_log: Some(self.used),
             event_idx,
+            ..RingConfig::default()
         }
     }
 

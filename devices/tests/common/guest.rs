@@ -8,7 +8,7 @@ use devices::Refusal;
 use devices::guest::{GuestPort, NetFeatures, Notifier, QueueGuard, ReceiveBurst, Transmitted, transmit};
 use devices::memory::DirtyLog;
 use devices::packet::{Frame, VirtioNetHeader};
-use devices::ring::SplitRing;
+use devices::ring::{ChainId, Ring};
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::virtio_net as net;
 use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
@@ -90,7 +90,7 @@ impl Guest {
 
     fn set_up(&self, driver: &Driver, mut queue: QueueGuard<'_>, log: Option<Arc<DirtyLog>>) {
         let config = driver.config(self.features.event_idx());
-        queue.ring = Some(SplitRing::start(&config, self.ram.device(), log).unwrap());
+        queue.ring = Some(Ring::start(&config, self.ram.device(), log).unwrap());
         queue.enabled = true;
         queue.features = self.features;
         queue.call = Some(notifier(&self.call));
@@ -157,9 +157,9 @@ impl Guest {
     }
 
     /// Returns a sent chain to its driver.
-    pub fn complete(&self, head: u16) {
+    pub fn complete(&self, chain: ChainId) {
         let mut queue = self.port.transmit_queue(0).lock();
-        queue.ring.as_mut().unwrap().complete(head, 0);
+        queue.ring.as_mut().unwrap().complete(chain, 0);
         queue.publish();
     }
 
