@@ -50,7 +50,10 @@ mod tests {
             // SAFETY: both vectors are longer.
             unsafe { short_copy(from.as_ptr(), to[50..].as_mut_ptr(), len) };
             assert_eq!(to[50..50 + len], from[..len]);
-            assert!(to[..50].iter().chain(&to[50 + len..]).all(|octet| *octet == 0xee), "{len}");
+            assert!(
+                to[..50].iter().chain(&to[50 + len..]).all(|octet| *octet == 0xee),
+                "{len}"
+            );
         }
     }
 }

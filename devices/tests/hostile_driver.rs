@@ -554,7 +554,7 @@ impl Pair {
     fn fill(&self, octets: &[u8]) {
         let mut delivered = 0;
         loop {
-            let mut burst = ReceiveBurst::open(&self.port, 0);
+            let mut burst = ReceiveBurst::open(self.port.receive_queue(0));
             match burst.write(&mut Frame::from_octets(octets), &mut Frame::new()) {
                 Ok(()) => delivered += 1,
                 Err(_) => break,

@@ -402,7 +402,7 @@ fn s15_octets_are_in_place_from_the_first_on_before_the_index_tells_of_them() {
     let head = guest.post_parts(&[3, 500, 2000]);
     let octets = frames::opaque(700);
     let whole = [&[0; 10][..], &[1, 0], &octets].concat();
-    let mut burst = ReceiveBurst::open(&guest.port, 0);
+    let mut burst = ReceiveBurst::open(guest.port.receive_queue(0));
     burst
         .write(&mut Frame::from_octets(&octets), &mut Frame::new())
         .unwrap();

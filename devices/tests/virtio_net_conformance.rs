@@ -312,7 +312,7 @@ fn r4_the_buffers_of_a_burst_become_visible_in_one_step() {
     for _ in 0..20 {
         guest.post(100);
     }
-    let mut burst = ReceiveBurst::open(&guest.port, 0);
+    let mut burst = ReceiveBurst::open(guest.port.receive_queue(0));
     for _ in 0..2 {
         burst
             .write(&mut Frame::from_octets(&opaque(500)), &mut Frame::new())
@@ -322,7 +322,7 @@ fn r4_the_buffers_of_a_burst_become_visible_in_one_step() {
     drop(burst);
     assert_eq!((guest.receiver.used_index(), guest.calls()), (12, 1));
     assert_eq!(guest.received().len(), 2);
-    drop(ReceiveBurst::open(&guest.port, 0));
+    drop(ReceiveBurst::open(guest.port.receive_queue(0)));
     assert_eq!(guest.calls(), 0, "a burst of nothing");
 }
 
@@ -571,7 +571,7 @@ fn a_frame_whose_last_segment_has_no_room_leaves_the_ring_as_it_was() {
     for room in 1..=4 {
         let mut guest = Guest::new(VERSION_1 | MERGEABLE);
         guest.post(1200);
-        let mut burst = ReceiveBurst::open(&guest.port, 0);
+        let mut burst = ReceiveBurst::open(guest.port.receive_queue(0));
         burst
             .write(&mut Frame::from_octets(&opaque(50)), &mut Frame::new())
             .unwrap();
@@ -600,7 +600,7 @@ fn frames_of_a_burst_that_found_room_stay_when_a_later_one_finds_none() {
     for _ in 0..3 {
         guest.post(500);
     }
-    let mut burst = ReceiveBurst::open(&guest.port, 0);
+    let mut burst = ReceiveBurst::open(guest.port.receive_queue(0));
     let mut write = |len| burst.write(&mut Frame::from_octets(&opaque(len)), &mut Frame::new());
     assert_eq!(write(600), Ok(()));
     assert_eq!(write(600), Err(Refusal::Full));
@@ -649,7 +649,7 @@ fn the_driver_is_interrupted_once_a_burst_if_it_wants_to_be() {
 }
 
 #[test]
-fn frames_go_to_the_queue_of_the_same_number_if_its_driver_ever_filled_it() {
+fn frames_are_spread_over_the_queues_that_run_and_are_filled() {
     let ram = Ram::new(PATCHWORK);
     let port = GuestPort::new(3);
     let mut drivers: Vec<Driver> = (0..3).map(|n| Driver::new(&ram, 16, 0x1000 * (n + 1))).collect();
@@ -664,20 +664,26 @@ fn frames_go_to_the_queue_of_the_same_number_if_its_driver_ever_filled_it() {
         queue.ring = Some(Ring::Split(driver.start(false)));
         queue.enabled = true;
     }
-    let deliver = |number| {
-        let mut burst = ReceiveBurst::open(&port, number);
-        burst.write(&mut Frame::from_octets(&opaque(60)), &mut Frame::new())
-    };
-    let used = || [0, 1, 2].map(|pair: usize| drivers[pair].used_index());
-    deliver(1).unwrap();
-    assert_eq!(used(), [0, 1, 0]);
-    deliver(2).unwrap();
-    assert_eq!(used(), [1, 1, 0]);
-    deliver(4).unwrap();
-    assert_eq!(used(), [1, 2, 0]);
+    let is_used = |pair| ReceiveBurst::open(port.receive_queue(pair)).is_used();
+    assert_eq!([0, 1, 2].map(is_used), [true, true, false]);
+    port.count_receiving_pairs();
+    assert_eq!(port.receiving_pairs(), 3);
     port.receive_queue(1).lock().enabled = false;
-    deliver(1).unwrap();
-    assert_eq!(used(), [2, 2, 0]);
+    assert_eq!([0, 1, 2].map(is_used), [true, false, false]);
+    port.count_receiving_pairs();
+    assert_eq!(port.receiving_pairs(), 1);
+    // Filled and used up is used all the same.
+    for _ in 0..2 {
+        let mut burst = ReceiveBurst::open(port.receive_queue(0));
+        burst
+            .write(&mut Frame::from_octets(&opaque(60)), &mut Frame::new())
+            .unwrap();
+    }
+    assert!(is_used(0));
+    let held = ReceiveBurst::open(port.receive_queue(0));
+    assert!(ReceiveBurst::try_open(port.receive_queue(0)).is_none());
+    drop(held);
+    assert!(ReceiveBurst::try_open(port.receive_queue(0)).is_some());
 }
 
 /// A log of the first 8 MiB, and the pages that it says were written.

@@ -56,16 +56,16 @@ impl Counters {
     }
 
     #[inline]
-    pub(crate) fn count_tx(&self, bytes: u64, shard: usize) {
+    pub(crate) fn count_tx(&self, packets: u64, bytes: u64, shard: usize) {
         let shard = &self.shards[shard];
-        add(&shard.tx_packets, 1);
+        add(&shard.tx_packets, packets);
         add(&shard.tx_bytes, bytes);
     }
 
     #[inline]
-    pub(crate) fn count_rx(&self, bytes: u64, shard: usize) {
+    pub(crate) fn count_rx(&self, packets: u64, bytes: u64, shard: usize) {
         let shard = &self.shards[shard];
-        add(&shard.rx_packets, 1);
+        add(&shard.rx_packets, packets);
         add(&shard.rx_bytes, bytes);
     }
 
@@ -115,9 +115,9 @@ mod tests {
     #[test]
     fn shards_add_up() {
         let counters = Counters::new(3);
-        counters.count_tx(100, 0);
-        counters.count_tx(50, 2);
-        counters.count_rx(60, 1);
+        counters.count_tx(1, 100, 0);
+        counters.count_tx(1, 50, 2);
+        counters.count_rx(1, 60, 1);
         counters.count_tx_dropped(DropReason::Runt, 1);
         counters.count_silent_drop(DropReason::RedirectFailed, 2);
         let statistics = counters.statistics();

@@ -18,7 +18,7 @@
 //! let sender = view.slot(guest).expect("just created");
 //! let mut frame = Frame::from_octets(&[0xff; 60]);
 //! match xmit(&view, sender, &mut frame, &mut Clones::default(), 0) {
-//!     Outcome::Deliver(delivery) => view.delivered(&delivery, 0),
+//!     Outcome::Deliver(delivery) => view.delivered(&delivery, 1, 0),
 //!     Outcome::Dropped(reason) => panic!("{}", reason.describe()),
 //! }
 //! assert_eq!(model.statistics(pair.primary)?.rx_packets, 1);

@@ -173,16 +173,18 @@ impl View {
             .map(|(index, device)| (Slot(index), device))
     }
 
-    /// Counts a frame that its receiver took. `shard` is the calling thread's own number.
+    /// Counts frames that their receiver took: `frames` of them, all on the way of `delivery`, which has the octets of
+    /// all. `shard` is the calling thread's own number.
     #[inline]
-    pub fn delivered(&self, delivery: &Delivery, shard: usize) {
+    pub fn delivered(&self, delivery: &Delivery, frames: u64, shard: usize) {
         if !delivery.ingress {
+            let octets = delivery.bytes;
             self.device(delivery.sender)
                 .counters
-                .count_tx(delivery.bytes, shard);
+                .count_tx(frames, octets, shard);
             self.device(delivery.receiver)
                 .counters
-                .count_rx(delivery.bytes, shard);
+                .count_rx(frames, octets, shard);
         }
     }
 

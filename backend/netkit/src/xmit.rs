@@ -114,7 +114,7 @@ fn transmit(
             }
             Verdict::Redirect { receiver, bytes } => {
                 // Counted before the attempt, whose result netkit ignores.
-                view.device(sender).counters.count_tx(bytes, shard);
+                view.device(sender).counters.count_tx(1, bytes, shard);
                 receiver
             }
         };

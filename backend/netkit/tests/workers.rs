@@ -49,7 +49,7 @@ fn xmit_allocates_nothing() {
         let sender = slot(&view, pair.primary);
         let count = allocations(
             || match xmit(&view, sender, &mut frame, &mut Clones::default(), 0) {
-                Outcome::Deliver(delivery) if passes => view.delivered(&delivery, 0),
+                Outcome::Deliver(delivery) if passes => view.delivered(&delivery, 1, 0),
                 Outcome::Dropped(_) if !passes => (),
                 other => panic!("{other:?}"),
             },
@@ -99,6 +99,7 @@ fn threads_count_in_their_own_shards() {
                             &mut Clones::default(),
                             shard,
                         )),
+                        1,
                         shard,
                     );
                 }

@@ -441,6 +441,7 @@ fn views_do_not_change_and_share_counters() {
     let sender = slot(&old, pair.primary);
     old.delivered(
         &deliver(xmit(&old, sender, &mut frame, &mut Clones::default(), 0)),
+        1,
         0,
     );
     assert_eq!(pair.statistics(pair.primary), sent(1));

@@ -1,13 +1,14 @@
 //! One frame's way: from a source, through netkit's xmit, to a target.
 
 use devices::Refusal;
-use devices::guest::{GuestPort, ReceiveBurst, Transmitted, transmit};
+use devices::guest::{GuestPort, Transmitted, transmit};
 use devices::packet::{Frame, MacAddress};
 use devices::tap::{Tap, TapBuffer};
 use netkit::l3::{self, L3Input};
 use netkit::{Clones, Delivery, DropReason, Mode, Outcome, Slot, xmit, xmit_clone};
 
 use super::plan::{Plan, Port};
+use super::targets::Targets;
 
 /// Frames that are taken from one source before another source has its turn.
 const BURST: usize = 64;
@@ -24,10 +25,6 @@ pub struct Forwarder {
     clone: Frame,
     tap_buffer: TapBuffer,
 }
-
-/// The receive queue that was written to last, still locked: frames to the same target need no further lock.
-#[derive(Default)]
-struct OpenTarget<'p>(Option<(Slot, ReceiveBurst<'p>)>);
 
 impl Forwarder {
     /// A forwarder that counts in statistics shard `shard`.
@@ -54,23 +51,24 @@ impl Forwarder {
 
     /// Sends a frame as if the guest behind a device had.
     pub fn inject(&mut self, plan: &Plan, sender: Slot, octets: &[u8]) {
+        let shard = self.shard;
         self.frame = Frame::from_octets(octets);
-        self.forward(plan, sender, 0, &mut OpenTarget::default());
+        self.forward(plan, sender, 0, &mut Targets::new(plan, shard));
         self.frame.clear();
     }
 
     fn poll_guest(&mut self, plan: &Plan, sender: Slot, port: &GuestPort, pair: usize) -> usize {
         let mut queue = port.transmit_queue(pair).lock_for_burst();
-        let mut target = OpenTarget::default();
-        let mut count = 0;
         let shard = self.shard;
+        let mut targets = Targets::new(plan, shard);
+        let mut count = 0;
         let drop = |reason| plan.view.count_drop(sender, reason, shard);
         queue.prepare();
         while count < BURST {
             let head = match transmit(&mut queue, &mut self.frame) {
                 Transmitted::Nothing => break,
                 Transmitted::Frame(head) if queue.enabled => {
-                    self.forward(plan, sender, pair, &mut target);
+                    self.forward(plan, sender, pair, &mut targets);
                     head
                 }
                 // vhost-user: a started but disabled transmit queue is drained and discarded.
@@ -103,7 +101,7 @@ impl Forwarder {
         }
         // The slices point into memory that only the lock keeps mapped.
         self.frame.clear();
-        std::mem::drop(target);
+        std::mem::drop(targets);
         queue.publish();
         count
     }
@@ -112,10 +110,10 @@ impl Forwarder {
         let Some(source) = tap.queues.get(queue) else {
             return 0;
         };
-        let mut target = OpenTarget::default();
+        let mut targets = Targets::new(plan, self.shard);
         let mut count = 0;
         while count < BURST && source.read(&mut self.tap_buffer, &mut self.frame) {
-            self.forward(plan, sender, queue, &mut target);
+            self.forward(plan, sender, queue, &mut targets);
             count += 1;
         }
         self.frame.clear();
@@ -123,8 +121,8 @@ impl Forwarder {
     }
 
     /// Sends `self.frame` from a device.
-    fn forward<'p>(&mut self, plan: &'p Plan, sender: Slot, queue: usize, target: &mut OpenTarget<'p>) {
-        if plan.view.device(sender).mode == Mode::L3 && !self.enter_l3(plan, sender, queue, target) {
+    fn forward<'p>(&mut self, plan: &'p Plan, sender: Slot, queue: usize, targets: &mut Targets<'p>) {
+        if plan.view.device(sender).mode == Mode::L3 && !self.enter_l3(plan, sender, queue, targets) {
             return;
         }
         let outcome = xmit(&plan.view, sender, &mut self.frame, &mut self.clones, self.shard);
@@ -136,7 +134,7 @@ impl Forwarder {
                 &mut self.scratch,
                 plan,
                 queue,
-                target,
+                targets,
                 self.shard,
             );
         }
@@ -146,7 +144,7 @@ impl Forwarder {
             &mut self.scratch,
             plan,
             queue,
-            target,
+            targets,
             self.shard,
         );
     }
@@ -158,7 +156,7 @@ impl Forwarder {
         plan: &'p Plan,
         sender: Slot,
         queue: usize,
-        target: &mut OpenTarget<'p>,
+        targets: &mut Targets<'p>,
     ) -> bool {
         let (Port::Guest { address, gateway, .. } | Port::Tap { address, gateway, .. }) = plan.port(sender)
         else {
@@ -178,7 +176,7 @@ impl Forwarder {
             L3Input::Reply(len) => {
                 self.answer.clear();
                 self.answer.extend_head(len).copy_from_slice(&reply[..len]);
-                let _ = hand_over(&mut self.answer, &mut self.scratch, plan, sender, queue, target);
+                let _ = hand_over(&mut self.answer, &mut self.scratch, plan, sender, queue, targets);
                 false
             }
         }
@@ -192,14 +190,14 @@ fn conclude<'p>(
     scratch: &mut Frame,
     plan: &'p Plan,
     queue: usize,
-    target: &mut OpenTarget<'p>,
+    targets: &mut Targets<'p>,
     shard: usize,
 ) {
     let Outcome::Deliver(delivery) = outcome else {
         return;
     };
-    match deliver(&delivery, frame, scratch, plan, queue, target) {
-        Ok(()) => plan.view.delivered(&delivery, shard),
+    match deliver(&delivery, frame, scratch, plan, queue, targets) {
+        Ok(()) => targets.delivered(&delivery),
         Err(reason) => plan.view.refused(&delivery, reason, shard),
     }
 }
@@ -210,7 +208,7 @@ fn deliver<'p>(
     scratch: &mut Frame,
     plan: &'p Plan,
     queue: usize,
-    target: &mut OpenTarget<'p>,
+    targets: &mut Targets<'p>,
 ) -> Result<(), DropReason> {
     let receiver = delivery.receiver;
     if plan.view.device(receiver).mode == Mode::L3
@@ -220,7 +218,7 @@ fn deliver<'p>(
         l3::to_guest(frame, address, *gateway);
     }
     frame.insert_vlan_tag();
-    hand_over(frame, scratch, plan, receiver, queue, target)
+    hand_over(frame, scratch, plan, receiver, queue, targets)
 }
 
 /// Gives a frame to what stands behind a device.
@@ -230,11 +228,11 @@ fn hand_over<'p>(
     plan: &'p Plan,
     receiver: Slot,
     queue: usize,
-    target: &mut OpenTarget<'p>,
+    targets: &mut Targets<'p>,
 ) -> Result<(), DropReason> {
     let written = match plan.port(receiver) {
         Port::None => return Err(DropReason::NoReceiver),
-        Port::Guest { port, .. } => target.open(receiver, port, queue).write(frame, scratch),
+        Port::Guest { port, .. } => targets.open(receiver, port, frame).write(frame, scratch),
         Port::Tap { tap, .. } => tap.queues[queue % tap.queues.len()].write(frame, scratch),
     };
     written.map_err(|refusal| match refusal {
@@ -245,19 +243,4 @@ fn hand_over<'p>(
         Refusal::BadOffload => DropReason::BadOffloadHeader,
         Refusal::Failed => DropReason::TapError,
     })
-}
-
-impl<'p> OpenTarget<'p> {
-    /// The receive queue for frames that arrive on queue `queue` of their sender.
-    fn open(&mut self, receiver: Slot, port: &'p GuestPort, queue: usize) -> &mut ReceiveBurst<'p> {
-        let same = self.0.as_ref().is_some_and(|(slot, _)| *slot == receiver);
-        if !same {
-            // Publishes and unlocks: a thread holds one receive queue at a time.
-            self.0 = None;
-        }
-        &mut self
-            .0
-            .get_or_insert_with(|| (receiver, ReceiveBurst::open(port, queue)))
-            .1
-    }
 }

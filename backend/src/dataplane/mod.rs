@@ -5,6 +5,7 @@
 
 mod forwarder;
 mod plan;
+mod targets;
 mod worker;
 mod workers;
 

@@ -82,6 +82,7 @@ impl Session {
             });
         }
         self.port.queues()[ring].lock().enabled = enable == 1;
+        self.port.count_receiving_pairs();
         host.wake(ring);
         Ok(())
     }
@@ -134,6 +135,7 @@ impl Session {
                 queue.ring = Some(ring);
                 queue.broken = None;
                 drop(queue);
+                self.port.count_receiving_pairs();
                 host.wake(index);
                 Ok(())
             }
@@ -168,6 +170,7 @@ impl Session {
         queue.polled = false;
         let base = queue.base;
         drop(queue);
+        self.port.count_receiving_pairs();
         host.wake(index);
         base
     }

@@ -1,5 +1,7 @@
 //! A guest's device as a whole: its queue pairs.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::Queue;
 
 /// The most queue pairs of one device.
@@ -9,6 +11,8 @@ pub const MAX_QUEUE_PAIRS: u16 = 128;
 #[derive(Debug)]
 pub struct GuestPort {
     queues: Vec<Queue>,
+    /// Pairs from the first on whose receive queue runs.
+    receiving: AtomicUsize,
 }
 
 impl GuestPort {
@@ -16,6 +20,7 @@ impl GuestPort {
     pub fn new(pairs: u16) -> GuestPort {
         GuestPort {
             queues: (0..2 * pairs).map(|_| Queue::default()).collect(),
+            receiving: AtomicUsize::new(0),
         }
     }
 
@@ -27,6 +32,19 @@ impl GuestPort {
     /// Number of queue pairs.
     pub fn pairs(&self) -> usize {
         self.queues.len() / 2
+    }
+
+    /// Over how many receive queues, from the first on, frames may be spread.
+    #[inline]
+    pub fn receiving_pairs(&self) -> usize {
+        self.receiving.load(Ordering::Relaxed)
+    }
+
+    /// Finds out which receive queues run, after one of them was started, stopped, enabled or disabled.
+    pub fn count_receiving_pairs(&self) {
+        let is_running = |pair: &usize| self.receive_queue(*pair).lock().is_running();
+        let count = (0..self.pairs()).take_while(is_running).count();
+        self.receiving.store(count, Ordering::Relaxed);
     }
 
     /// The receive queue of a pair.

@@ -1,7 +1,7 @@
 //! One virtqueue of a guest's device, with its lock.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use super::{NetFeatures, Notifier};
 use crate::ring::{Chain, Ring, RingError};
@@ -58,6 +58,19 @@ impl Queue {
             std::thread::yield_now();
         }
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As [`Self::lock_for_burst`], but without waiting for anyone: for a thread that holds another queue already.
+    #[inline]
+    pub fn try_lock_for_burst(&self) -> Option<QueueGuard<'_>> {
+        if self.waiting.load(Ordering::Relaxed) != 0 {
+            return None;
+        }
+        match self.state.try_lock() {
+            Ok(guard) => Some(guard),
+            Err(TryLockError::Poisoned(error)) => Some(error.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 }
 

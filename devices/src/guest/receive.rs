@@ -1,6 +1,6 @@
 //! From a frame to a guest's receive queue.
 
-use super::{GuestPort, QueueGuard, QueueState};
+use super::{Queue, QueueGuard, QueueState};
 use crate::Refusal;
 use crate::packet::{Frame, GsoType, Slice, VirtioNetHeader, adapt, header_for};
 use crate::ring::{Buffer, Chain, Ring, RingError};
@@ -13,17 +13,22 @@ pub struct ReceiveBurst<'a> {
 }
 
 impl<'a> ReceiveBurst<'a> {
-    /// Starts a burst to a guest, on the queue of the same number as the sender's if the guest uses that many. A VMM may
-    /// enable pairs that the guest's driver never fills, so a queue that never had a buffer is passed over.
-    pub fn open(port: &'a GuestPort, queue: usize) -> ReceiveBurst<'a> {
-        let pair = queue % port.pairs();
-        let mut queue = port.receive_queue(pair).lock_for_burst();
-        let used =
-            |queue: &QueueGuard<'_>| queue.enabled && queue.ring.as_ref().is_some_and(Ring::ever_filled);
-        if pair != 0 && !used(&queue) {
-            drop(queue);
-            queue = port.receive_queue(0).lock_for_burst();
-        }
+    /// Starts a burst to a receive queue, waiting for whoever has it.
+    pub fn open(queue: &'a Queue) -> ReceiveBurst<'a> {
+        ReceiveBurst::begin(queue.lock_for_burst())
+    }
+
+    /// Starts a burst to a receive queue unless somebody has it: for a thread that writes to another one already.
+    pub fn try_open(queue: &'a Queue) -> Option<ReceiveBurst<'a>> {
+        queue.try_lock_for_burst().map(ReceiveBurst::begin)
+    }
+
+    /// Whether the guest uses the queue. A VMM may enable pairs that the guest's driver never fills.
+    pub fn is_used(&self) -> bool {
+        self.queue.enabled && self.queue.ring.as_ref().is_some_and(Ring::ever_filled)
+    }
+
+    fn begin(mut queue: QueueGuard<'a>) -> ReceiveBurst<'a> {
         queue.prepare();
         ReceiveBurst { queue }
     }
@@ -66,7 +71,11 @@ fn write_run(queue: &mut QueueState, frame: &Frame, csum: bool) -> bool {
     let is_short = frame.offload.gso_type == GsoType::None;
     let Some(ring) = &mut queue.ring else { return false };
     let Some(run) = ring.peek_run() else { return false };
-    let Buffer { ptr, len: room, guest } = run.buffer;
+    let Buffer {
+        ptr,
+        len: room,
+        guest,
+    } = run.buffer;
     // virtio 1.3, 5.1.6.4.1: no frame longer than the MTU allows, unless the driver is to segment it.
     let too_long = is_short && queue.max_frame.is_some_and(|max| frame.len() > max);
     if !run.writable || room < len || room < VirtioNetHeader::LEN || too_long {
@@ -81,7 +90,8 @@ fn write_run(queue: &mut QueueState, frame: &Frame, csum: bool) -> bool {
     // SAFETY: the buffer lies in the mapping that the locked ring keeps and has room for all of it; a header of ten octets
     // is overwritten in its last two by the frame. The tail may lie in the same guest's memory and overlap.
     unsafe {
-        ptr.cast::<[u8; VirtioNetHeader::LEN]>().write_unaligned(header.emit());
+        ptr.cast::<[u8; VirtioNetHeader::LEN]>()
+            .write_unaligned(header.emit());
         let mut to = ptr.add(header_len);
         let head = frame.head();
         short_copy(head.as_ptr(), to, head.len());

@@ -3,6 +3,7 @@
 mod adapt;
 pub mod checksum;
 mod features;
+mod flow;
 mod frame;
 pub mod headers;
 mod mac;
@@ -17,6 +18,7 @@ pub mod virtio_header;
 pub use adapt::{AdaptError, Adaptation, adapt, complete_checksum};
 pub use checksum::Checksum;
 pub use features::OffloadFeatures;
+pub use flow::flow_hash;
 pub use frame::{Frame, HEAD_CAPACITY, HEAD_ROOM, LINEAR_LEN, Metadata, PacketType, Slice, VlanTag};
 pub use headers::{HeaderError, Headers, Network, Transport};
 pub use mac::MacAddress;

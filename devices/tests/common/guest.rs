@@ -165,7 +165,7 @@ impl Guest {
 
     /// Delivers a frame as a burst of its own.
     pub fn deliver(&self, frame: &mut Frame) -> Result<(), Refusal> {
-        ReceiveBurst::open(&self.port, 0).write(frame, &mut Frame::new())
+        ReceiveBurst::open(self.port.receive_queue(0)).write(frame, &mut Frame::new())
     }
 
     /// The frames that the driver finds in its receive queue.

@@ -368,7 +368,7 @@ impl Pair {
         let outcome = xmit(&view, slot(&view, sender), &mut frame, &mut Clones::default(), 0);
         match outcome {
             Outcome::Deliver(delivery) => {
-                view.delivered(&delivery, 0);
+                view.delivered(&delivery, 1, 0);
                 let receiver = view.device(delivery.receiver).ifindex;
                 self.delivered = Some((receiver, frame.meta));
                 Ok(receiver)

@@ -1,0 +1,144 @@
+//! Where the frames of one burst go: the receive queues that are written to, and what is counted.
+
+use arrayvec::ArrayVec;
+use devices::guest::{GuestPort, ReceiveBurst};
+use devices::packet::{Frame, flow_hash};
+use netkit::{Delivery, Slot};
+
+use super::plan::Plan;
+
+/// Receive queues that one burst keeps open. For a further one the others are given up.
+const OPEN_MAX: usize = 8;
+
+/// The receive queues that a burst writes to. Each stays locked from its first frame to the end of the burst, so that
+/// its frames are made visible together and its driver is notified once, however the frames of a burst alternate.
+///
+/// Two threads that wait for each other's queue would wait for ever: a thread waits only while it holds none.
+#[derive(Debug)]
+pub struct Targets<'p> {
+    plan: &'p Plan,
+    shard: usize,
+    open: ArrayVec<Target<'p>, OPEN_MAX>,
+    tally: Option<Tally>,
+}
+
+#[derive(Debug)]
+struct Target<'p> {
+    receiver: Slot,
+    pair: usize,
+    burst: ReceiveBurst<'p>,
+}
+
+/// Frames that went the same way one after the other, to be counted together.
+#[derive(Debug, Clone, Copy)]
+struct Tally {
+    /// The way of each, and the octets of all.
+    delivery: Delivery,
+    frames: u64,
+}
+
+impl<'p> Targets<'p> {
+    /// No queue yet.
+    #[inline]
+    pub fn new(plan: &'p Plan, shard: usize) -> Targets<'p> {
+        Targets {
+            plan,
+            shard,
+            open: ArrayVec::new(),
+            tally: None,
+        }
+    }
+
+    /// The receive queue for a frame: the one that its flow belongs to, among those that the guest uses.
+    #[inline]
+    pub fn open(&mut self, receiver: Slot, port: &'p GuestPort, frame: &Frame) -> &mut ReceiveBurst<'p> {
+        let pair = match port.receiving_pairs() {
+            0 | 1 => 0,
+            pairs => flow_hash(frame) as usize % pairs,
+        };
+        let is_it = |target: &Target<'_>| target.receiver == receiver && target.pair == pair;
+        let index = match self.open.iter().position(is_it) {
+            Some(index) => index,
+            None => self.open_another(receiver, port, pair),
+        };
+        &mut self.open[index].burst
+    }
+
+    /// Counts a frame that its receiver took.
+    #[inline]
+    pub fn delivered(&mut self, delivery: &Delivery) {
+        match &mut self.tally {
+            Some(tally) if tally.is_way_of(delivery) => {
+                tally.delivery.bytes += delivery.bytes;
+                tally.frames += 1;
+            }
+            _ => {
+                self.count();
+                self.tally = Some(Tally {
+                    delivery: *delivery,
+                    frames: 1,
+                });
+            }
+        }
+    }
+
+    /// Counts what has been delivered. Afterwards the statistics are up to date.
+    #[inline]
+    pub fn count(&mut self) {
+        if let Some(tally) = self.tally.take() {
+            self.plan
+                .view
+                .delivered(&tally.delivery, tally.frames, self.shard);
+        }
+    }
+
+    fn open_another(&mut self, receiver: Slot, port: &'p GuestPort, pair: usize) -> usize {
+        if self.open.is_full() {
+            self.open.clear();
+        }
+        let burst = self.lock(port, pair);
+        self.open.push(Target {
+            receiver,
+            pair,
+            burst,
+        });
+        self.open.len() - 1
+    }
+
+    /// Locks the receive queue of a pair, or of the first pair if the guest does not use that one.
+    fn lock(&mut self, port: &'p GuestPort, pair: usize) -> ReceiveBurst<'p> {
+        let burst = self.lock_queue(port, pair);
+        if pair == 0 || burst.is_used() {
+            return burst;
+        }
+        drop(burst);
+        // That queue may be among those that are held.
+        self.open.clear();
+        self.lock_queue(port, 0)
+    }
+
+    fn lock_queue(&mut self, port: &'p GuestPort, pair: usize) -> ReceiveBurst<'p> {
+        let queue = port.receive_queue(pair);
+        match ReceiveBurst::try_open(queue) {
+            Some(burst) => burst,
+            None => {
+                self.open.clear();
+                ReceiveBurst::open(queue)
+            }
+        }
+    }
+}
+
+impl Drop for Targets<'_> {
+    fn drop(&mut self) {
+        self.count();
+    }
+}
+
+impl Tally {
+    #[inline]
+    fn is_way_of(&self, delivery: &Delivery) -> bool {
+        let way = |delivery: &Delivery| (delivery.receiver, delivery.sender, delivery.ingress);
+        way(&self.delivery) == way(delivery)
+    }
+}
