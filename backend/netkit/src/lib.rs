@@ -74,4 +74,4 @@ pub use request::{ChangeRequest, CreateRequest, PeerRequest};
 pub use routing::{Followed, Neighbour, NextHop, Origin, Route, Routing};
 pub use saved::{SavedDevice, SavedEntry, SavedLink, SavedModel};
 pub use view::{Delivery, DeviceView, Slot, View};
-pub use xmit::{Outcome, xmit, xmit_clone};
+pub use xmit::{ETH_HLEN, Outcome, straight, xmit, xmit_clone};

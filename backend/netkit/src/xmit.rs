@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Octets of an Ethernet header (`ETH_HLEN`).
-const ETH_HLEN: usize = 14;
+pub const ETH_HLEN: usize = 14;
 
 /// How deep transmissions may nest (dev.h: `XMIT_RECURSION_LIMIT`).
 const XMIT_RECURSION_LIMIT: u32 = 8;
@@ -56,6 +56,15 @@ pub fn xmit(view: &View, sender: Slot, frame: &mut Frame, clones: &mut Clones, s
         frame.meta.protocol = eth_type(frame);
     }
     transmit(view, sender, frame, clones, 1, shard)
+}
+
+/// Where [`xmit`] delivers every frame of a device that has an Ethernet header at least, if that does not depend on the
+/// frame: no program looks at it. What programs see of a frame is not set then, as nobody does.
+pub fn straight(view: &View, sender: Slot) -> Option<Slot> {
+    let device = view.device(sender);
+    let receiver = device.peer?;
+    let passes = device.programs.is_empty() && device.policy == Policy::Forward;
+    (passes && device.up && view.device(receiver).up).then_some(receiver)
 }
 
 /// Transmits the next copy that a program asked for, which is put into `frame`. None if there is no more.

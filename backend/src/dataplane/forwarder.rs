@@ -5,7 +5,7 @@ use devices::guest::{GuestPort, Transmitted, transmit};
 use devices::packet::{Frame, MacAddress};
 use devices::tap::{Tap, TapBuffer};
 use netkit::l3::{self, L3Input};
-use netkit::{Clones, Delivery, DropReason, Mode, Outcome, Slot, xmit, xmit_clone};
+use netkit::{Clones, Delivery, DropReason, ETH_HLEN, Mode, Outcome, Slot, straight, xmit, xmit_clone};
 
 use super::plan::{Plan, Port};
 use super::targets::Targets;
@@ -24,6 +24,13 @@ pub struct Forwarder {
     /// The copy that is being sent.
     clone: Frame,
     tap_buffer: TapBuffer,
+}
+
+/// The way of every frame from one guest to another, known before there is a frame: no program looks at it, and neither
+/// end is in L3 mode.
+struct Straight<'p> {
+    delivery: Delivery,
+    port: &'p GuestPort,
 }
 
 impl Forwarder {
@@ -63,12 +70,16 @@ impl Forwarder {
         let mut targets = Targets::new(plan, shard);
         let mut count = 0;
         let drop = |reason| plan.view.count_drop(sender, reason, shard);
+        let straight = Straight::of(plan, sender);
         queue.prepare();
         while count < BURST {
             let head = match transmit(&mut queue, &mut self.frame) {
                 Transmitted::Nothing => break,
                 Transmitted::Frame(head) if queue.enabled => {
-                    self.forward(plan, sender, pair, &mut targets);
+                    match &straight {
+                        Some(straight) => self.pass(straight, plan, &mut targets),
+                        None => self.forward(plan, sender, pair, &mut targets),
+                    }
                     head
                 }
                 // vhost-user: a started but disabled transmit queue is drained and discarded.
@@ -118,6 +129,27 @@ impl Forwarder {
         }
         self.frame.clear();
         count
+    }
+
+    /// Sends `self.frame` straight on: what [`Self::forward`] would do with it.
+    #[inline]
+    fn pass<'p>(&mut self, straight: &Straight<'p>, plan: &Plan, targets: &mut Targets<'p>) {
+        let delivery = Delivery {
+            bytes: self.frame.len() as u64,
+            ..straight.delivery
+        };
+        let written = if self.frame.len() < ETH_HLEN {
+            Err(DropReason::Runt)
+        } else {
+            let target = targets.open(delivery.receiver, straight.port, &self.frame);
+            target
+                .write(&mut self.frame, &mut self.scratch)
+                .map_err(drop_reason)
+        };
+        match written {
+            Ok(()) => targets.delivered(&delivery),
+            Err(reason) => plan.view.refused(&delivery, reason, self.shard),
+        }
     }
 
     /// Sends `self.frame` from a device.
@@ -235,12 +267,33 @@ fn hand_over<'p>(
         Port::Guest { port, .. } => targets.open(receiver, port, frame).write(frame, scratch),
         Port::Tap { tap, .. } => tap.queues[queue % tap.queues.len()].write(frame, scratch),
     };
-    written.map_err(|refusal| match refusal {
+    written.map_err(drop_reason)
+}
+
+fn drop_reason(refusal: Refusal) -> DropReason {
+    match refusal {
         Refusal::Full => DropReason::ReceiverRingFull,
         Refusal::NotReady => DropReason::ReceiverNotReady,
         Refusal::TooLong => DropReason::FrameTooLong,
         Refusal::Malformed => DropReason::MalformedChain,
         Refusal::BadOffload => DropReason::BadOffloadHeader,
         Refusal::Failed => DropReason::TapError,
-    })
+    }
+}
+
+impl<'p> Straight<'p> {
+    fn of(plan: &'p Plan, sender: Slot) -> Option<Straight<'p>> {
+        let receiver = straight(&plan.view, sender)?;
+        let is_l2 = |slot| plan.view.device(slot).mode == Mode::L2;
+        let Port::Guest { port, .. } = plan.port(receiver) else {
+            return None;
+        };
+        let delivery = Delivery {
+            receiver,
+            sender,
+            bytes: 0,
+            ingress: false,
+        };
+        (is_l2(sender) && is_l2(receiver)).then_some(Straight { delivery, port })
+    }
 }

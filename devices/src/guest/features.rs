@@ -115,6 +115,38 @@ impl NetFeatures {
     }
 }
 
+/// What the data path asks of the features for each frame, worked out once.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Negotiated {
+    /// What it was worked out from.
+    pub features: NetFeatures,
+    /// See [`NetFeatures::header_len`].
+    pub header_len: usize,
+    /// See [`NetFeatures::sends`].
+    pub sends: OffloadFeatures,
+    /// See [`NetFeatures::receives`].
+    pub receives: OffloadFeatures,
+}
+
+impl Default for Negotiated {
+    fn default() -> Negotiated {
+        Negotiated::of(NetFeatures::default())
+    }
+}
+
+impl Negotiated {
+    /// Works it out.
+    #[cold]
+    pub fn of(features: NetFeatures) -> Negotiated {
+        Negotiated {
+            features,
+            header_len: features.header_len(),
+            sends: features.sends(),
+            receives: features.receives(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
+use super::features::Negotiated;
 use super::{NetFeatures, Notifier};
 use crate::ring::{Chain, Ring, RingError};
 
@@ -40,6 +41,7 @@ pub struct QueueState {
     pub broken: Option<RingError>,
     /// Reused for every chain that is taken.
     pub(super) chains: Vec<Chain>,
+    negotiated: Negotiated,
 }
 
 impl Queue {
@@ -78,6 +80,15 @@ impl QueueState {
     /// Whether frames may flow.
     pub fn is_running(&self) -> bool {
         self.ring.is_some() && self.enabled
+    }
+
+    /// What the features come to.
+    #[inline]
+    pub(super) fn negotiated(&mut self) -> &Negotiated {
+        if self.negotiated.features != self.features {
+            self.negotiated = Negotiated::of(self.features);
+        }
+        &self.negotiated
     }
 
     /// Has what comes next fetched. What is wrong with it shows when it is taken.

@@ -1,5 +1,6 @@
 //! From a frame to a guest's receive queue.
 
+use super::features::Negotiated;
 use super::{Queue, QueueGuard, QueueState};
 use crate::Refusal;
 use crate::packet::{Frame, GsoType, Slice, VirtioNetHeader, adapt, header_for};
@@ -39,14 +40,16 @@ impl<'a> ReceiveBurst<'a> {
         if !queue.is_running() {
             return Err(Refusal::NotReady);
         }
-        let offloads = queue.features.receives();
-        if offloads.understands(&frame.offload) && write_run(queue, frame, offloads.csum) {
+        let Negotiated {
+            header_len, receives, ..
+        } = *queue.negotiated();
+        if receives.understands(&frame.offload) && write_run(queue, frame, header_len, receives.csum) {
             return Ok(());
         }
         let Some(start) = queue.ring.as_ref().map(Ring::mark) else {
             return Err(Refusal::NotReady);
         };
-        let written = adapt(frame, offloads, scratch, |part| write_part(queue, part));
+        let written = adapt(frame, receives, scratch, |part| write_part(queue, part));
         if written.is_err()
             && let Some(ring) = &mut self.queue.ring
         {
@@ -65,8 +68,7 @@ impl Drop for ReceiveBurst<'_> {
 /// Writes a frame that needs nothing done into the next chain, if that is one buffer in one piece in which it fits: what
 /// most frames and chains are. False, with nothing done, if it is otherwise.
 #[inline]
-fn write_run(queue: &mut QueueState, frame: &Frame, csum: bool) -> bool {
-    let header_len = queue.features.header_len();
+fn write_run(queue: &mut QueueState, frame: &Frame, header_len: usize, csum: bool) -> bool {
     let len = header_len + frame.len();
     let is_short = frame.offload.gso_type == GsoType::None;
     let Some(ring) = &mut queue.ring else { return false };

@@ -1,7 +1,8 @@
 //! From a guest's transmit queue to a frame.
 
-use super::{NetFeatures, QueueState};
-use crate::packet::{BadOffload, Frame, LINEAR_LEN, Slice, VirtioNetHeader, accept};
+use super::QueueState;
+use super::features::Negotiated;
+use crate::packet::{BadOffload, Frame, LINEAR_LEN, OffloadFeatures, Slice, VirtioNetHeader, accept};
 use crate::ring::{Buffer, Chain, ChainId, RingError};
 use crate::short_copy::short_copy;
 
@@ -27,6 +28,9 @@ pub enum Transmitted {
 /// replaced before `queue` is unlocked.
 pub fn transmit(queue: &mut QueueState, frame: &mut Frame) -> Transmitted {
     frame.clear();
+    let Negotiated {
+        header_len, sends, ..
+    } = *queue.negotiated();
     let Some(ring) = &mut queue.ring else {
         return Transmitted::Nothing;
     };
@@ -35,8 +39,8 @@ pub fn transmit(queue: &mut QueueState, frame: &mut Frame) -> Transmitted {
         && run.buffer.len >= VirtioNetHeader::LEN
     {
         ring.take_run();
-        let header = gather_run(&run.buffer, queue.features.header_len(), frame);
-        return judge(run.id, frame, &header, queue.features);
+        let header = gather_run(&run.buffer, header_len, frame);
+        return judge(run.id, frame, &header, sends);
     }
     if queue.chains.is_empty() {
         queue.chains.push(Chain::default());
@@ -44,11 +48,11 @@ pub fn transmit(queue: &mut QueueState, frame: &mut Frame) -> Transmitted {
     let chain = &mut queue.chains[0];
     let taken = match ring.take(chain) {
         Ok(false) => return Transmitted::Nothing,
-        Ok(true) => gather(chain, queue.features, frame),
+        Ok(true) => gather(chain, header_len, frame),
         Err(error) => Err(error),
     };
     match taken {
-        Ok(header) => judge(chain.id, frame, &header, queue.features),
+        Ok(header) => judge(chain.id, frame, &header, sends),
         Err(error) => {
             frame.clear();
             queue.fail(error);
@@ -83,11 +87,14 @@ fn gather_run(buffer: &Buffer, header_len: usize, frame: &mut Frame) -> VirtioNe
 }
 
 #[inline]
-fn judge(id: ChainId, frame: &mut Frame, header: &VirtioNetHeader, features: NetFeatures) -> Transmitted {
+fn judge(id: ChainId, frame: &mut Frame, header: &VirtioNetHeader, sends: OffloadFeatures) -> Transmitted {
     if frame.len() > MAX_FRAME_LEN {
         return Transmitted::TooLong(id);
     }
-    match accept(frame, header, features.sends()) {
+    if header.asks_for_nothing() {
+        return Transmitted::Frame(id);
+    }
+    match accept(frame, header, sends) {
         Ok(()) => Transmitted::Frame(id),
         Err(reason) => Transmitted::BadOffload(id, reason),
     }
@@ -95,8 +102,7 @@ fn judge(id: ChainId, frame: &mut Frame, header: &VirtioNetHeader, features: Net
 
 /// Copies the header and the frame's first octets out of the guest's memory, once, and notes where the rest is. The
 /// header may share a descriptor with the frame or be spread over several (virtio 1.3, 2.7.4.1).
-fn gather(chain: &Chain, features: NetFeatures, frame: &mut Frame) -> Result<VirtioNetHeader, RingError> {
-    let header_len = features.header_len();
+fn gather(chain: &Chain, header_len: usize, frame: &mut Frame) -> Result<VirtioNetHeader, RingError> {
     if !chain.writable().is_empty() || chain.readable_len() < header_len as u64 {
         return Err(RingError::WrongDirection);
     }

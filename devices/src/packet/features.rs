@@ -38,6 +38,7 @@ impl OffloadFeatures {
     };
 
     /// Whether frames of this type may pass as they are.
+    #[inline]
     pub fn allows(self, gso_type: GsoType) -> bool {
         match gso_type {
             GsoType::None => true,
@@ -51,6 +52,7 @@ impl OffloadFeatures {
     ///
     /// A frame to be segmented leaves its checksum undone too, so segmentation without `csum` never counts
     /// (virtio 1.3, 5.1.3.1). Nor does segmentation inside of a tunnel, which these features cannot express.
+    #[inline]
     pub fn understands(self, offload: &Offload) -> bool {
         (self.csum || !offload.needs_csum)
             && (self.ecn || !offload.ecn)

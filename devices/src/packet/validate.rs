@@ -169,6 +169,7 @@ pub fn recheck(frame: &mut Frame) -> Result<(), BadOffload> {
 /// The header for a receiver that takes the frame as [`adapt`](super::adapt) delivers it.
 ///
 /// `num_buffers` is the count of receive buffers that the frame takes up; 1 without MRG_RXBUF.
+#[inline]
 pub fn header_for(offload: &Offload, num_buffers: u16) -> VirtioNetHeader {
     let mut header = VirtioNetHeader {
         num_buffers,

@@ -53,6 +53,7 @@ impl VirtioNetHeader {
     pub const LEGACY_LEN: usize = 10;
 
     /// Reads the header; every octet string is one.
+    #[inline]
     pub fn parse(octets: &[u8; Self::LEN]) -> VirtioNetHeader {
         let field = |at: usize| u16::from_le_bytes([octets[at], octets[at + 1]]);
         VirtioNetHeader {
@@ -67,6 +68,7 @@ impl VirtioNetHeader {
     }
 
     /// Writes the header.
+    #[inline]
     pub fn emit(&self) -> [u8; Self::LEN] {
         let mut octets = [0; Self::LEN];
         octets[0] = self.flags;
@@ -84,7 +86,14 @@ impl VirtioNetHeader {
         octets
     }
 
+    /// Whether the sender leaves nothing to us: what [`accept`](super::accept) makes an empty offload of.
+    #[inline]
+    pub fn asks_for_nothing(&self) -> bool {
+        !self.needs_csum() && self.gso_type == GSO_NONE
+    }
+
     /// Whether the checksum is still to be computed.
+    #[inline]
     pub fn needs_csum(&self) -> bool {
         self.flags & F_NEEDS_CSUM != 0
     }

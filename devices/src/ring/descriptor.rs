@@ -102,16 +102,20 @@ pub struct Run {
 }
 
 impl Ready {
-    const NONE: Ready = Ready {
-        descriptor: Descriptor {
-            address: 0,
-            len: 0,
-            flags: 0,
-            next: 0,
-        },
-        run: std::ptr::null_mut(),
-        id: 0,
-    };
+    /// An entry of which no more is known than its id.
+    #[inline]
+    pub const fn of(id: u16) -> Ready {
+        Ready {
+            descriptor: Descriptor {
+                address: 0,
+                len: 0,
+                flags: 0,
+                next: 0,
+            },
+            run: std::ptr::null_mut(),
+            id,
+        }
+    }
 
     /// As a chain of its own, which must be whole and found.
     #[inline]
@@ -168,7 +172,7 @@ pub struct Lookahead {
 impl Default for Lookahead {
     fn default() -> Lookahead {
         Lookahead {
-            entries: Box::new([Ready::NONE; LOOKAHEAD]),
+            entries: Box::new([Ready::of(0); LOOKAHEAD]),
             first: 0,
             len: 0,
         }
@@ -199,18 +203,11 @@ impl Lookahead {
         LOOKAHEAD as u16 - self.first - self.len
     }
 
-    /// Adds an entry of which no more is known than its id. There must be [`Self::room`].
+    /// Adds an entry. There must be [`Self::room`].
     #[inline]
-    pub fn push(&mut self, id: u16) {
-        self.entries[usize::from(self.first + self.len)] = Ready { id, ..Ready::NONE };
+    pub fn push(&mut self, ready: Ready) {
+        self.entries[usize::from(self.first + self.len)] = ready;
         self.len += 1;
-    }
-
-    /// The `count` entries that were added last, of which there must be so many.
-    #[inline]
-    pub fn newest(&mut self, count: u16) -> &mut [Ready] {
-        let end = usize::from(self.first + self.len);
-        &mut self.entries[end - usize::from(count)..end]
     }
 
     /// The oldest, if it is a chain of one buffer that lies in one piece.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering, fence};
 
-use super::descriptor::{Lookahead, Ready, read_descriptor};
+use super::descriptor::{LOOKAHEAD, Lookahead, Ready, read_descriptor};
 use super::indirect::push_split_table;
 use super::{Chain, ChainId, MAX_QUEUE_SIZE, RingConfig, RingError, Run};
 use crate::memory::{DirtyLog, GuestMemory, RegionCache};
@@ -273,21 +273,23 @@ impl SplitRing {
 
     /// In stages, so that the misses of many chains overlap: all heads, all descriptors, all buffers.
     fn look_ahead(&mut self, position: u16, count: u16) {
-        for step in 0..count {
-            let slot = usize::from(position.wrapping_add(step)) & self.mask;
+        let mut heads = [0u16; LOOKAHEAD];
+        let heads = &mut heads[..usize::from(count)];
+        for (step, head) in heads.iter_mut().enumerate() {
+            let slot = (usize::from(position) + step) & self.mask;
             // SAFETY: `start` checked that `size` ring entries follow the 4-octet header, and that they are aligned.
-            let head = unsafe { AtomicU16::from_ptr(self.avail.add(4 + 2 * slot).cast_mut().cast()) };
-            let id = u16::from_le(head.load(Ordering::Relaxed));
-            prefetch::for_read(self.desc.wrapping_add(16 * usize::from(id)));
-            self.ahead.push(id);
+            let entry = unsafe { AtomicU16::from_ptr(self.avail.add(4 + 2 * slot).cast_mut().cast()) };
+            *head = u16::from_le(entry.load(Ordering::Relaxed));
+            prefetch::for_read(self.desc.wrapping_add(16 * usize::from(*head)));
         }
-        let (memory, cache, table, size) = (&*self.memory, &mut self.cache, self.desc, self.size);
-        for ready in self.ahead.newest(count) {
-            if ready.id < size {
+        for head in heads {
+            let mut ready = Ready::of(*head);
+            if *head < self.size {
                 // SAFETY: `start` checked that the table holds `size` descriptors.
-                let descriptor = unsafe { read_descriptor(table.add(16 * usize::from(ready.id))) };
-                ready.resolve(descriptor, memory, cache);
+                let descriptor = unsafe { read_descriptor(self.desc.add(16 * usize::from(*head))) };
+                ready.resolve(descriptor, &self.memory, &mut self.cache);
             }
+            self.ahead.push(ready);
         }
     }
 
