@@ -1,11 +1,9 @@
 //! Copies of a few octets, which are most of what a frame's head and header are: no call, no loop of single octets.
 
-use std::ptr::copy_nonoverlapping;
-
-/// Copies `len` octets.
+/// Copies `len` octets. If both sides overlap, which only a guest can arrange in its own memory, what arrives is its mixture.
 ///
 /// # Safety
-/// As [`copy_nonoverlapping`]. Neither side is touched outside of the `len` octets.
+/// `len` octets must be readable and writable. Neither side is touched outside of them.
 #[inline]
 pub unsafe fn short_copy(from: *const u8, to: *mut u8, len: usize) {
     // SAFETY: every piece lies inside of the `len` octets that the caller vouches for: pieces of N octets are used only
@@ -16,7 +14,7 @@ pub unsafe fn short_copy(from: *const u8, to: *mut u8, len: usize) {
             16..32 => pieces::<16>(from, to, len),
             8..16 => pieces::<8>(from, to, len),
             4..8 => pieces::<4>(from, to, len),
-            _ => (0..len).for_each(|index| copy_nonoverlapping(from.add(index), to.add(index), 1)),
+            _ => (0..len).for_each(|index| to.add(index).write(from.add(index).read())),
         }
     }
 }
@@ -31,7 +29,8 @@ unsafe fn pieces<const N: usize>(from: *const u8, to: *mut u8, len: usize) {
         let last = from.add(len - N).cast::<[u8; N]>().read_unaligned();
         let mut offset = 0;
         while offset + N < len {
-            copy_nonoverlapping(from.add(offset), to.add(offset), N);
+            let piece = from.add(offset).cast::<[u8; N]>().read_unaligned();
+            to.add(offset).cast::<[u8; N]>().write_unaligned(piece);
             offset += N;
         }
         to.add(len - N).cast::<[u8; N]>().write_unaligned(last);

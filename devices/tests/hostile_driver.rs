@@ -18,7 +18,7 @@ use devices::Refusal;
 use devices::guest::{GuestPort, NetFeatures, ReceiveBurst, Transmitted, transmit};
 use devices::memory::MAX_REGIONS;
 use devices::packet::virtio_header::GSO_TCPV4;
-use devices::packet::{BadOffload, Frame, Offload, VirtioNetHeader};
+use devices::packet::{BadOffload, Frame, LINEAR_LEN, Offload, VirtioNetHeader};
 use devices::ring::{Chain, MAX_CHAIN_BUFFERS, Ring, RingConfig, RingError, SplitRing};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -532,7 +532,7 @@ impl Pair {
         let mut queue = self.port.transmit_queue(0).lock();
         let mut turns = 0;
         loop {
-            let head = match transmit(&mut queue, &mut frame) {
+            let head = match transmit(&mut queue, &mut frame, LINEAR_LEN) {
                 Transmitted::Nothing | Transmitted::Broken(_) => break,
                 Transmitted::Frame(head) | Transmitted::BadOffload(head, _) | Transmitted::TooLong(head) => {
                     head

@@ -228,6 +228,34 @@ fn a_frame_that_asks_for_more_than_was_negotiated_is_refused_alone() {
 }
 
 #[test]
+fn what_is_said_of_a_frame_does_not_depend_on_how_much_of_it_is_copied() {
+    let mut cases: Vec<(VirtioNetHeader, Vec<u8>)> = unfinished().map(|(header, octets, _)| (header, octets)).into();
+    for (gso_type, _, frame) in GSO {
+        let mut octets = frame(5000);
+        let header = unsegmented(&mut octets, gso_type, 1200);
+        cases.push((header, octets.clone()));
+        let misplaced = header.csum_start + 2;
+        cases.push((VirtioNetHeader { csum_start: misplaced, ..header }, octets));
+    }
+    cases.push((VirtioNetHeader::default(), opaque(3)));
+    cases.push((VirtioNetHeader::default(), opaque(1500)));
+    for (header, octets) in cases {
+        let taken = |linear_len| {
+            let mut guest = talker();
+            guest.send(&header, &octets);
+            let mut frame = Frame::new();
+            let taken = transmit(&mut guest.port.transmit_queue(0).lock(), &mut frame, linear_len);
+            (taken, frame.offload, frame.to_vec())
+        };
+        let whole = taken(LINEAR_LEN);
+        assert_eq!(whole.2, octets);
+        for linear_len in [0, 1, 14, 33, 60] {
+            assert_eq!(taken(linear_len), whole, "{header:?}");
+        }
+    }
+}
+
+#[test]
 fn r1_num_buffers_is_1_without_mergeable_buffers_and_their_count_with_them() {
     let mut guest = Guest::new(VERSION_1);
     guest.post_parts(&[12, 100, 1000]);

@@ -118,6 +118,52 @@ fn no_program_blackhole() {
 }
 
 #[test]
+fn the_straight_way_is_where_every_frame_would_be_delivered() {
+    for mode in [Mode::L2, Mode::L3] {
+        for (policy, programs, down) in every_case(&[Policy::Forward, Policy::Blackhole]) {
+            let mut pair = with_policy(mode, policy);
+            let (primary, peer) = (pair.primary, pair.peer);
+            if programs {
+                let program = Tc::code(verdict::NEXT);
+                pair.attach(AttachType::Primary, &program, options()).unwrap();
+            }
+            if let Some(primary_is_down) = down {
+                let device = if primary_is_down { primary } else { peer };
+                pair.model.set_up(device, false).unwrap();
+            }
+            let view = pair.model.view();
+            let receiver = straight(&view, slot(&view, primary)).map(|slot| view.device(slot).ifindex);
+            let delivered = ten(&mut pair, primary);
+            // A program has to be asked, whatever it says.
+            let expected = delivered.ok().filter(|_| !programs);
+            assert_eq!(receiver, expected, "{mode:?} {policy:?} {programs} {down:?}");
+        }
+    }
+    let mut model = Model::new(1, 1);
+    let single = CreateRequest {
+        pairing: Some(Pairing::Single),
+        ..CreateRequest::default()
+    };
+    let single = model.create(&single).unwrap().primary;
+    model.set_up(single, true).unwrap();
+    let view = model.view();
+    assert_eq!(straight(&view, slot(&view, single)), None);
+}
+
+/// Every policy with and without programs, with both ends up, the primary down, and the peer down.
+fn every_case(policies: &[Policy]) -> Vec<(Policy, bool, Option<bool>)> {
+    let mut cases = vec![];
+    for policy in policies {
+        for programs in [false, true] {
+            for down in [None, Some(true), Some(false)] {
+                cases.push((*policy, programs, down));
+            }
+        }
+    }
+    cases
+}
+
+#[test]
 fn next_and_pass_forward_even_on_a_blackhole_device() {
     for mode in [Mode::L2, Mode::L3] {
         for policy in [Policy::Forward, Policy::Blackhole] {

@@ -2,7 +2,7 @@
 
 use devices::Refusal;
 use devices::guest::{GuestPort, Transmitted, transmit};
-use devices::packet::{Frame, MacAddress};
+use devices::packet::{Frame, LINEAR_LEN, MacAddress};
 use devices::tap::{Tap, TapBuffer};
 use netkit::l3::{self, L3Input};
 use netkit::{Clones, Delivery, DropReason, ETH_HLEN, Mode, Outcome, Slot, straight, xmit, xmit_clone};
@@ -71,9 +71,10 @@ impl Forwarder {
         let mut count = 0;
         let drop = |reason| plan.view.count_drop(sender, reason, shard);
         let straight = Straight::of(plan, sender);
+        let linear_len = straight.as_ref().map_or(LINEAR_LEN, Straight::linear_len);
         queue.prepare();
         while count < BURST {
-            let head = match transmit(&mut queue, &mut self.frame) {
+            let head = match transmit(&mut queue, &mut self.frame, linear_len) {
                 Transmitted::Nothing => break,
                 Transmitted::Frame(head) if queue.enabled => {
                     match &straight {
@@ -295,5 +296,13 @@ impl<'p> Straight<'p> {
             ingress: false,
         };
         (is_l2(sender) && is_l2(receiver)).then_some(Straight { delivery, port })
+    }
+
+    /// Octets of each frame that are looked at: those that tell its flow, if there are queues to choose from.
+    fn linear_len(&self) -> usize {
+        match self.port.receiving_pairs() {
+            0 | 1 => 0,
+            _ => LINEAR_LEN,
+        }
     }
 }

@@ -3,7 +3,7 @@
 use super::features::Negotiated;
 use super::{Queue, QueueGuard, QueueState};
 use crate::Refusal;
-use crate::packet::{Frame, GsoType, Slice, VirtioNetHeader, adapt, header_for};
+use crate::packet::{Frame, GsoType, LINEAR_LEN, Slice, VirtioNetHeader, adapt, header_for};
 use crate::ring::{Buffer, Chain, Ring, RingError};
 use crate::short_copy::short_copy;
 
@@ -84,6 +84,10 @@ fn write_run(queue: &mut QueueState, frame: &Frame, header_len: usize, csum: boo
         return false;
     }
     ring.take_run();
+    // While this frame is copied, the room for the next one is on its way, which is likely as long.
+    if let Some(next) = ring.peek_run() {
+        next.fetch(len);
+    }
     let mut header = header_for(&frame.offload, 1);
     // virtio 1.3, 5.1.6.4.1: no flag is set without GUEST_CSUM.
     if !csum {
@@ -99,7 +103,7 @@ fn write_run(queue: &mut QueueState, frame: &Frame, header_len: usize, csum: boo
         short_copy(head.as_ptr(), to, head.len());
         to = to.add(head.len());
         for slice in frame.tail() {
-            std::ptr::copy(slice.ptr, to, slice.len);
+            copy_slice(slice, to);
             to = to.add(slice.len);
         }
     }
@@ -108,6 +112,20 @@ fn write_run(queue: &mut QueueState, frame: &Frame, header_len: usize, csum: boo
     }
     ring.complete(run.id, len as u32);
     true
+}
+
+/// # Safety
+/// The slice must be readable and as many octets writable at `to`; they may overlap.
+#[inline]
+unsafe fn copy_slice(slice: &Slice, to: *mut u8) {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        if slice.len <= LINEAR_LEN {
+            short_copy(slice.ptr, to, slice.len);
+        } else {
+            std::ptr::copy(slice.ptr, to, slice.len);
+        }
+    }
 }
 
 /// Writes one frame that needs nothing more done.

@@ -2,7 +2,7 @@
 
 use super::QueueState;
 use super::features::Negotiated;
-use crate::packet::{BadOffload, Frame, LINEAR_LEN, OffloadFeatures, Slice, VirtioNetHeader, accept};
+use crate::packet::{BadOffload, Frame, OffloadFeatures, Slice, VirtioNetHeader, accept};
 use crate::ring::{Buffer, Chain, ChainId, RingError};
 use crate::short_copy::short_copy;
 
@@ -25,8 +25,9 @@ pub enum Transmitted {
 }
 
 /// Takes the next frame that the guest sent. Its tail points into the guest's memory, so `frame` must be cleared or
-/// replaced before `queue` is unlocked.
-pub fn transmit(queue: &mut QueueState, frame: &mut Frame) -> Transmitted {
+/// replaced before `queue` is unlocked. Its head gets `linear_len` octets, [`LINEAR_LEN`](crate::packet::LINEAR_LEN) at most and if there are as many;
+/// more only if an offload's headers take more.
+pub fn transmit(queue: &mut QueueState, frame: &mut Frame, linear_len: usize) -> Transmitted {
     frame.clear();
     let Negotiated {
         header_len, sends, ..
@@ -39,7 +40,10 @@ pub fn transmit(queue: &mut QueueState, frame: &mut Frame) -> Transmitted {
         && run.buffer.len >= VirtioNetHeader::LEN
     {
         ring.take_run();
-        let header = gather_run(&run.buffer, header_len, frame);
+        if let Some(next) = ring.peek_run() {
+            next.fetch(next.buffer.len);
+        }
+        let header = gather_run(&run.buffer, header_len, frame, linear_len);
         return judge(run.id, frame, &header, sends);
     }
     if queue.chains.is_empty() {
@@ -48,7 +52,7 @@ pub fn transmit(queue: &mut QueueState, frame: &mut Frame) -> Transmitted {
     let chain = &mut queue.chains[0];
     let taken = match ring.take(chain) {
         Ok(false) => return Transmitted::Nothing,
-        Ok(true) => gather(chain, header_len, frame),
+        Ok(true) => gather(chain, header_len, frame, linear_len),
         Err(error) => Err(error),
     };
     match taken {
@@ -63,14 +67,14 @@ pub fn transmit(queue: &mut QueueState, frame: &mut Frame) -> Transmitted {
 
 /// As [`gather`], from a single buffer that holds a header at least.
 #[inline]
-fn gather_run(buffer: &Buffer, header_len: usize, frame: &mut Frame) -> VirtioNetHeader {
+fn gather_run(buffer: &Buffer, header_len: usize, frame: &mut Frame, linear_len: usize) -> VirtioNetHeader {
     // SAFETY: the buffer is as long as a header at least, in the mapping that the locked ring keeps.
     let mut header = unsafe { buffer.ptr.cast::<[u8; VirtioNetHeader::LEN]>().read_unaligned() };
     if header_len == VirtioNetHeader::LEGACY_LEN {
         header[VirtioNetHeader::LEGACY_LEN..].copy_from_slice(&[0; 2]);
     }
     let len = buffer.len - header_len;
-    let head_len = len.min(LINEAR_LEN);
+    let head_len = len.min(linear_len);
     let start = buffer.ptr.wrapping_add(header_len);
     let head = frame.extend_head(head_len);
     // SAFETY: as above, `head_len` octets follow the header; the head is private and that long.
@@ -102,13 +106,18 @@ fn judge(id: ChainId, frame: &mut Frame, header: &VirtioNetHeader, sends: Offloa
 
 /// Copies the header and the frame's first octets out of the guest's memory, once, and notes where the rest is. The
 /// header may share a descriptor with the frame or be spread over several (virtio 1.3, 2.7.4.1).
-fn gather(chain: &Chain, header_len: usize, frame: &mut Frame) -> Result<VirtioNetHeader, RingError> {
+fn gather(
+    chain: &Chain,
+    header_len: usize,
+    frame: &mut Frame,
+    linear_len: usize,
+) -> Result<VirtioNetHeader, RingError> {
     if !chain.writable().is_empty() || chain.readable_len() < header_len as u64 {
         return Err(RingError::WrongDirection);
     }
     let mut header = [0u8; 12];
     let mut header_left = header_len;
-    let mut head_left = LINEAR_LEN.min(chain.readable_len() as usize - header_len);
+    let mut head_left = linear_len.min(chain.readable_len() as usize - header_len);
     for buffer in chain.readable() {
         let mut offset = 0;
         let take = header_left.min(buffer.len);

@@ -101,6 +101,24 @@ pub struct Run {
     pub writable: bool,
 }
 
+impl Run {
+    /// Has its octets fetched as far as `len`, if that is more than the look ahead has fetched and worth it.
+    #[inline]
+    pub fn fetch(&self, len: usize) {
+        let end = len.min(self.buffer.len);
+        if end <= 4 * prefetch::LINE {
+            return;
+        }
+        for offset in (2 * prefetch::LINE..end).step_by(prefetch::LINE) {
+            let line = self.buffer.ptr.wrapping_add(offset);
+            match self.writable {
+                true => prefetch::for_write(line),
+                false => prefetch::for_read(line),
+            }
+        }
+    }
+}
+
 impl Ready {
     /// An entry of which no more is known than its id.
     #[inline]

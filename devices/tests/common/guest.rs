@@ -7,7 +7,7 @@ use std::sync::Arc;
 use devices::Refusal;
 use devices::guest::{GuestPort, NetFeatures, Notifier, QueueGuard, ReceiveBurst, Transmitted, transmit};
 use devices::memory::DirtyLog;
-use devices::packet::{Frame, VirtioNetHeader};
+use devices::packet::{Frame, LINEAR_LEN, VirtioNetHeader};
 use devices::ring::{ChainId, Ring};
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::virtio_net as net;
@@ -153,7 +153,7 @@ impl Guest {
 
     /// One turn of the device on the transmit queue; the caller completes and clears.
     pub fn transmit(&self, frame: &mut Frame) -> Transmitted {
-        transmit(&mut self.port.transmit_queue(0).lock(), frame)
+        transmit(&mut self.port.transmit_queue(0).lock(), frame, LINEAR_LEN)
     }
 
     /// Returns a sent chain to its driver.
