@@ -4,6 +4,7 @@ pub mod driver;
 pub mod host;
 pub mod http;
 pub mod kernel;
+pub mod load;
 pub mod needs;
 pub mod netkitd;
 mod not_run;

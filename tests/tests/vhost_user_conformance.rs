@@ -322,7 +322,7 @@ fn u08_a_ring_that_never_started_answers_the_base_that_it_was_given() {
     let (_daemon, pair) = bench();
     let front_end = acknowledged(&pair.a);
     assert_eq!(front_end.vring_base(1).unwrap(), 0);
-    front_end.set_vring_base(1, 0xfedc).unwrap();
+    front_end.set_vring_base(1, 0xfedcu16).unwrap();
     assert_eq!(front_end.vring_base(1).unwrap(), 0xfedc);
 }
 

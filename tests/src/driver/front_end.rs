@@ -239,8 +239,9 @@ impl FrontEnd {
         self.tell(request::SET_VRING_ADDR, &payload, &[])
     }
 
-    pub fn set_vring_base(&self, ring: usize, base: u16) -> io::Result<()> {
-        let payload = words(&[ring as u32, u32::from(base)]);
+    /// Where a ring starts: an index of a split one; of a packed one, both indexes with their wrap counters.
+    pub fn set_vring_base(&self, ring: usize, base: impl Into<u32>) -> io::Result<()> {
+        let payload = words(&[ring as u32, base.into()]);
         self.tell(request::SET_VRING_BASE, &payload, &[])
     }
 
