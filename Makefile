@@ -35,9 +35,20 @@ lint: ## Check format, clippy with warnings denied, licences and dependencies
 	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
 	cargo deny --log-level error check bans licenses sources
 
-bench: ## Measure one frame's way stage by stage, and programs and maps against the kernel's
+bench: ## Measure netkitd beside DPDK, Open vSwitch, rust-vmm's daemon and the kernel (needs root; BENCH="--rounds 3 …")
+	@tests/setup/packages.sh
+	@tests/setup/bench-packages.sh
+	cargo build --release -p netkitd -p vmm-glue -p netkit-tests --bins
+	target/release/bench $(BENCH)
+
+bench-stages: ## Measure one frame's way stage by stage, and programs and maps against the kernel's
 	cargo bench -p netkitd
 	cargo bench -p policy --features bench-raw
+
+profile: ## Sample netkitd's worker at 64 B, and draw a flame graph into build/profile
+	@tests/setup/bench-packages.sh
+	RUSTFLAGS="-C force-frame-pointers=yes" cargo build --release --target-dir build/framed -p netkitd -p vmm-glue -p netkit-tests --bins
+	build/framed/release/bench profile --seconds 5 --out build/profile
 
 fuzz: ## Run the property and differential tests with many more cases than `make test` does
 	PROPTEST_CASES=$${CASES:-20000} cargo test --release -p devices -p netkit
@@ -49,4 +60,4 @@ policies: ## Build the ready policies anew (needs clang)
 doc: ## Build the API documentation of the crates
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
-.PHONY: help setup demo test test-fast test-guest-ch lint bench fuzz policies doc
+.PHONY: help setup demo test test-fast test-guest-ch lint bench bench-stages profile fuzz policies doc

@@ -1,5 +1,6 @@
 //! The guest-level tests of netkitd and what they stand on.
 
+pub mod bench;
 pub mod driver;
 pub mod host;
 pub mod http;
