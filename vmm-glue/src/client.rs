@@ -15,7 +15,7 @@ use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use netkit_api::{
     AttachmentSpec, Daemon, Device, DeviceCreate, DeviceCreated, DeviceDrops, DeviceSet, NetkitChange,
-    Problem,
+    Problem, Worker, WorkerChoice,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -106,6 +106,17 @@ impl Client {
             Some(name) => self.get(format!("{}/drops", device_path(name))),
             None => self.get("/v1/drops"),
         }
+    }
+
+    /// The workers and what each serves.
+    pub fn workers(&self) -> Result<Vec<Worker>, ClientError> {
+        self.get("/v1/workers")
+    }
+
+    /// Has another worker serve a queue.
+    pub fn move_queue(&self, device: &str, queue: u32, worker: u32) -> Result<(), ClientError> {
+        let path = format!("{}/queues/{queue}/worker", device_path(device));
+        self.send(&Call::new(Method::PUT, path).with_body(&WorkerChoice { worker })?)
     }
 
     /// The daemon itself.

@@ -7,7 +7,7 @@ use crate::cli::Options;
 use crate::error::Error;
 use crate::usage::UsageError;
 use crate::words::{Words, abbreviates};
-use crate::{attach, drops, help, link, map, neighbour, net, prog, route, trace, vm_args};
+use crate::{attach, drops, help, link, map, neighbour, net, prog, route, trace, vm_args, worker};
 
 /// A command that makes sense.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,6 +23,7 @@ pub enum Command {
     Trace(trace::Trace),
     Route(route::Command),
     Neighbour(neighbour::Command),
+    Worker(worker::Command),
 }
 
 /// What a command that succeeded has to say.
@@ -51,6 +52,7 @@ impl Command {
             _ if abbreviates(object, "neighbour") || abbreviates(object, "neighbor") => {
                 Command::Neighbour(neighbour::Command::parse(words)?)
             }
+            _ if abbreviates(object, "worker") => Command::Worker(worker::Command::parse(words)?),
             _ if abbreviates(object, "help") => return Err(UsageError::Information(help::GENERAL)),
             _ => return Err(UsageError::UnknownObject(object.into())),
         })
@@ -69,6 +71,7 @@ impl Command {
             Command::Trace(trace) => trace.run(client, options.as_bpftool()),
             Command::Route(route) => route.run(client, options),
             Command::Neighbour(neighbour) => neighbour.run(client, options),
+            Command::Worker(worker) => worker.run(client, options),
         }
     }
 }

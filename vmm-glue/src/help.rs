@@ -4,7 +4,8 @@ pub const VERSION: &str = concat!("nkctl utility, netkitd-", env!("CARGO_PKG_VER
 
 pub const GENERAL: &str = "\
 Usage: nkctl [ OPTIONS ] OBJECT { COMMAND | help }
-where  OBJECT := { link | attach | detach | drops | vm | prog | map | net | trace | route | neigh }
+where  OBJECT := { link | attach | detach | drops | vm | prog | map | net | trace | route | neigh |
+                    worker }
        OPTIONS := { -V[ersion] | -h[elp] | -s[tatistics] | -d[etails] | -j[son] | -p[retty] |
                     -a[pi] SOCKET }
 
@@ -19,6 +20,7 @@ where  OBJECT := { link | attach | detach | drops | vm | prog | map | net | trac
        nkctl map { show | dump | lookup | update | delete | getnext | ... } ...
        nkctl trace DEV packet FRAME
        nkctl { route | neigh } { show | add | delete } ...
+       nkctl worker { show | move } ...
 
 Options stand before the object. \"nkctl OBJECT help\" says more.
 
@@ -235,4 +237,16 @@ Usage: nkctl neigh { show | list } domain NAME
 Neighbours that programs of the domain look up, with bpf_fib_lookup or bpf_redirect_neigh. netns is
 another word for domain. A device with a tap has the neighbours of the host's netdev too, shown with
 proto kernel; change those with ip.
+";
+
+pub const WORKER: &str = "\
+Usage: nkctl worker { show | list }
+       nkctl worker move DEVICE QUEUE WORKER
+
+DEVICE := [ dev ] NAME
+
+Workers are the threads that forward frames. Each queue that a guest has started, and each of a
+tap, is served by one of them; netkitd evens out what they have to do. move puts a queue on WORKER,
+where it stays until the guest starts it anew. The time that a worker was busy and the frames that
+it took from a queue are counted from the start.
 ";

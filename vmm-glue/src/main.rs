@@ -21,6 +21,7 @@ mod usage;
 mod utc;
 mod vm_args;
 mod words;
+mod worker;
 
 use std::io::Write;
 use std::path::PathBuf;

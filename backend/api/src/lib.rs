@@ -37,6 +37,8 @@
 //! | `GET /v1/domains/{domain}/routes`, `…/neighbours` | | `[Route]`, `[Neighbour]` |
 //! | `POST /v1/domains/{domain}/routes`, `…/neighbours` | `Route`, `Neighbour` | 204: made or changed |
 //! | `POST /v1/domains/{domain}/routes/delete`, `…/neighbours/delete` | the same | 204 |
+//! | `GET /v1/workers` | | `[Worker]` |
+//! | `PUT /v1/devices/{name}/queues/{queue}/worker` | `WorkerChoice` | 204: that worker serves the queue |
 //! | `GET /v1/daemon` | | `Daemon` |
 //!
 //! A program in a path or a request is its id, its tag, or its name where only one program has it; a map is its id or
@@ -51,6 +53,7 @@ mod map;
 mod object;
 mod problem;
 mod program;
+mod worker;
 
 pub use attachment::{Attachment, AttachmentKind, AttachmentSpec, SocketMode, TapSpec, VhostUserSpec};
 pub use device::{
@@ -65,3 +68,4 @@ pub use program::{
     ProgramAttached, ProgramDetach, ProgramList, ProgramLoad, ProgramRan, ProgramRun, ProgramSet,
     ProgramsLoaded, Route, TraceLines, TraceRequest, TraceStep, Traced,
 };
+pub use worker::{ServedQueue, Worker, WorkerChoice};

@@ -107,8 +107,8 @@ impl Model {
     }
 
     fn primary_name(&self, primary: &Link<'_>, peer_name: Option<&str>) -> Result<String, Error> {
-        let taken = |name: &str| self.names.contains_key(name) || peer_name == Some(name);
-        name::allocate(primary.name.unwrap_or(name::DEFAULT), taken)
+        let wanted = primary.name.unwrap_or(name::DEFAULT);
+        self.names.allocate(wanted, |name| peer_name == Some(name))
     }
 
     /// rtnetlink.c: `rtnl_newlink` looks for the device by ifindex, then by name.
@@ -119,7 +119,7 @@ impl Model {
         {
             return Err(Error::IfindexTaken { ifindex });
         }
-        match primary.name.filter(|name| self.names.contains_key(*name)) {
+        match primary.name.filter(|name| self.names.contains(name)) {
             Some(name) => Err(Error::NameTaken {
                 name: name.to_owned(),
             }),
@@ -141,9 +141,8 @@ impl Model {
     /// The peer's name. A number that the model chooses stays clear of the name asked for the primary.
     fn peer_name(&self, peer: &Link<'_>, primary: &Link<'_>) -> Result<String, Error> {
         let wanted = peer.name.unwrap_or(name::DEFAULT);
-        name::allocate(wanted, |name| {
-            self.names.contains_key(name) || (name != wanted && primary.name == Some(name))
-        })
+        self.names
+            .allocate(wanted, |name| name != wanted && primary.name == Some(name))
     }
 
     /// The next ifindex in turn that is neither in use nor `reserved` (dev.c: `dev_index_reserve`).

@@ -1,13 +1,13 @@
 //! The model: all devices and links, changed by one thread.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use devices::packet::MacAddress;
 
 use crate::device::{validate_address, validate_mtu};
 use crate::link::Links;
-use crate::name;
+use crate::name::Names;
 use crate::random::Random;
 use crate::{Device, Domain, DropReason, Error, Followed, Ifindex, Mode, Routing, Statistics};
 
@@ -18,7 +18,7 @@ pub const DEVICES_MAX: usize = 65535;
 #[derive(Debug)]
 pub struct Model {
     pub(crate) devices: BTreeMap<Ifindex, Device>,
-    pub(crate) names: HashMap<String, Ifindex>,
+    pub(crate) names: Names,
     pub(crate) links: Links,
     /// Where programs send frames, by domain.
     pub(crate) routing: BTreeMap<Domain, Arc<Routing>>,
@@ -43,7 +43,7 @@ impl Model {
     pub fn new(shards: usize, seed: u64) -> Model {
         Model {
             devices: BTreeMap::new(),
-            names: HashMap::new(),
+            names: Names::default(),
             links: Links::default(),
             routing: BTreeMap::new(),
             random: Random::new(seed),
@@ -54,7 +54,7 @@ impl Model {
 
     /// The device of that name.
     pub fn find(&self, name: &str) -> Result<Ifindex, Error> {
-        self.names.get(name).copied().ok_or_else(|| Error::NoSuchDevice {
+        self.names.get(name).ok_or_else(|| Error::NoSuchDevice {
             what: format!("\"{name}\""),
         })
     }
@@ -123,7 +123,7 @@ impl Model {
         if old == wanted {
             return Ok(());
         }
-        let name = name::allocate(wanted, |name| self.names.contains_key(name))?;
+        let name = self.names.allocate(wanted, |_| false)?;
         self.names.remove(&old);
         self.names.insert(name.clone(), ifindex);
         self.device_mut(ifindex)?.name = name;

@@ -156,7 +156,7 @@ impl Model {
             .collect();
         for device in &saved.devices {
             check_device(device).map_err(|error| Error::SavedState(error.to_string()))?;
-            if model.devices.contains_key(&device.ifindex) || model.names.contains_key(&device.name) {
+            if model.devices.contains_key(&device.ifindex) || model.names.contains(&device.name) {
                 let name = &device.name;
                 return Err(Error::SavedState(format!(
                     "two devices have the ifindex or the name of \"{name}\""

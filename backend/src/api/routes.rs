@@ -40,6 +40,8 @@ pub(super) type Answer<T> = Result<T, Refusal>;
         detach,
         drops,
         device_drops,
+        workers,
+        move_queue,
         about,
         document,
         programs::list,
@@ -144,6 +146,8 @@ pub fn router(control: ControlHandle) -> Router {
             "/v1/domains/{domain}/neighbours/delete",
             post(maps::delete_neighbour),
         )
+        .route("/v1/workers", get(workers))
+        .route("/v1/devices/{name}/queues/{queue}/worker", put(move_queue))
         .route("/v1/daemon", get(about))
         .route("/openapi.json", get(document))
         .fallback(no_resource)
@@ -307,6 +311,28 @@ async fn device_drops(
     Ok(Json(
         control.call(move |daemon, _| daemon.drops(Some(&name))).await?,
     ))
+}
+
+/// The workers and what each serves.
+#[utoipa::path(get, path = "/v1/workers",
+    responses((status = 200, description = "Every worker", body = [api::Worker]), (status = "default", response = Refusal)))]
+async fn workers(State(control): State<ControlHandle>) -> Answer<Json<Vec<api::Worker>>> {
+    Ok(Json(control.call(|daemon, _| Ok(daemon.workers())).await?))
+}
+
+/// Has another worker serve a queue.
+#[utoipa::path(put, path = "/v1/devices/{name}/queues/{queue}/worker",
+    params(("name" = String, Path), ("queue" = u32, Path)), request_body = api::WorkerChoice,
+    responses((status = 204, description = "Done"), (status = "default", response = Refusal)))]
+async fn move_queue(
+    State(control): State<ControlHandle>,
+    Path((name, queue)): Path<(String, u32)>,
+    Body(choice): Body<api::WorkerChoice>,
+) -> Answer<StatusCode> {
+    control
+        .call(move |daemon, _| daemon.move_queue(&name, queue, choice.worker))
+        .await
+        .map_or_else(refuse, no_content)
 }
 
 /// The daemon itself.

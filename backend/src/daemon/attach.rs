@@ -40,7 +40,7 @@ impl Daemon {
         }
         let assigned = random_address();
         self.attach_as(ifindex, spec, assigned, OFFERED, reactor)?;
-        self.commit()
+        self.save()
     }
 
     /// Takes away what stands behind a device. The VMM may connect again after another attach.
@@ -85,7 +85,6 @@ impl Daemon {
                 self.waiting.insert(ifindex, Waiting { saved, why: error });
             }
         }
-        self.publish();
     }
 
     fn attach_as(
@@ -122,25 +121,29 @@ impl Daemon {
         };
         let attachment = VhostUserAttachment::new(spec, random_address(), OFFERED, endpoint);
         self.insert_attachment(ifindex, Attachment::VhostUser(Box::new(attachment)), reactor);
-        self.publish();
         Ok(())
     }
 
+    /// Puts an attachment in force.
     fn insert_attachment(&mut self, ifindex: Ifindex, attachment: Attachment, reactor: &mut Reactor) {
-        match &attachment {
+        let tap = match &attachment {
             Attachment::VhostUser(vhost_user) => {
                 if let Some(fd) = vhost_user.endpoint.listener_fd() {
                     reactor.listen(fd, ifindex);
                 }
+                None
             }
             Attachment::Tap(tap) => {
-                self.watch_tap(ifindex, &tap.tap);
                 self.follow(ifindex, &tap.tap, reactor);
+                Some(tap.tap.clone())
             }
-        }
+        };
         self.attachments.insert(ifindex, attachment);
         // The workers must know the device before its first event reaches them, and a client connects at once.
         self.publish();
+        if let Some(tap) = tap {
+            self.watch_tap(ifindex, &tap);
+        }
         self.try_connect(ifindex, reactor);
     }
 
@@ -200,17 +203,12 @@ impl Daemon {
                 }
                 vhost_user.endpoint.remove();
             }
-            Attachment::Tap(tap) => {
-                for (index, queue) in tap.tap.queues.iter().enumerate() {
-                    self.workers
-                        .unwatch(Token::new(ifindex, index), queue.as_raw_fd());
-                }
-            }
+            Attachment::Tap(_) => self.workers.release(ifindex),
         }
         true
     }
 
-    fn watch_tap(&self, ifindex: Ifindex, tap: &Tap) {
+    fn watch_tap(&mut self, ifindex: Ifindex, tap: &Tap) {
         for (index, queue) in tap.queues.iter().enumerate() {
             let token = Token::new(ifindex, index);
             if let Err(error) = self.workers.watch(token, queue.as_raw_fd()) {

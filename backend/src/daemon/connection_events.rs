@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
+use devices::guest::GuestPort;
 use devices::packet::MacAddress;
 use netkit::Ifindex;
 
@@ -81,7 +82,8 @@ impl Daemon {
             return Ok(());
         };
         let mut host = RingHost {
-            workers: &self.workers,
+            workers: &mut self.workers,
+            port: &vhost_user.port,
             ifindex,
             announced,
         };
@@ -106,10 +108,12 @@ impl Daemon {
             return;
         };
         session.close(&mut RingHost {
-            workers: &self.workers,
+            workers: &mut self.workers,
+            port: &vhost_user.port,
             ifindex,
             announced: &mut Vec::new(),
         });
+        self.workers.release(ifindex);
         reactor.forget(connection.as_raw_fd());
         if let Some(fd) = vhost_user.endpoint.listener_fd() {
             reactor.listen(fd, ifindex);
@@ -222,7 +226,8 @@ fn pause(vhost_user: &mut VhostUserAttachment, reactor: &mut Reactor) {
 
 /// The daemon as a session sees it. Only transmit rings have kicks that matter: a receive ring without buffers drops.
 struct RingHost<'a> {
-    workers: &'a Workers,
+    workers: &'a mut Workers,
+    port: &'a GuestPort,
     ifindex: Ifindex,
     announced: &'a mut Vec<MacAddress>,
 }
@@ -239,14 +244,17 @@ impl Host for RingHost<'_> {
             .map_or(Ok(()), |token| self.workers.watch(token, fd.as_raw_fd()))
     }
 
-    fn unwatch(&mut self, ring: usize, fd: BorrowedFd<'_>) {
+    fn unwatch(&mut self, ring: usize, _fd: BorrowedFd<'_>) {
         if let Some(token) = self.token(ring) {
-            self.workers.unwatch(token, fd.as_raw_fd());
+            self.workers.unwatch(token);
         }
     }
 
+    /// A ring that has never started is nobody's work.
     fn wake(&mut self, ring: usize) {
-        if let Some(token) = self.token(ring) {
+        if let Some(token) = self.token(ring)
+            && (self.workers.serves(token) || self.port.queues()[ring].lock().ring.is_some())
+        {
             self.workers.poke(token);
         }
     }

@@ -30,6 +30,7 @@ enum Source {
     Timer,
     MemoryLost,
     HostRoutes,
+    BusyWorker,
     Listener(Ifindex),
     Connection(Ifindex),
 }
@@ -174,6 +175,7 @@ impl Control {
                 self.daemon.check_memory(reactor);
             }
             Source::HostRoutes => self.daemon.hear_host(reactor),
+            Source::BusyWorker => self.daemon.workers.balance(),
             Source::Listener(ifindex) => self.daemon.try_connect(ifindex, reactor),
             Source::Connection(ifindex) => self.daemon.converse(ifindex, reactor),
         }
@@ -213,6 +215,7 @@ impl MutEventSubscriber for Control {
             reactor.add(control.terminate.as_raw_fd(), Source::Terminate);
             reactor.add(control.timer.as_raw_fd(), Source::Timer);
             reactor.add(control.memory_lost.as_raw_fd(), Source::MemoryLost);
+            reactor.add(control.daemon.workers.help().as_raw_fd(), Source::BusyWorker);
             let restore = std::mem::take(&mut control.restore);
             control.daemon.restore(restore, reactor);
         });

@@ -3,6 +3,7 @@
 use devices::tap::TapError;
 
 use super::store::StoreError;
+use crate::dataplane::MoveError;
 use crate::vhost_user::SocketError;
 
 /// A refusal: what was tried, on which object, and what to do.
@@ -121,6 +122,16 @@ pub enum DaemonError {
         /// The domain.
         domain: String,
     },
+    /// A queue stays with its worker.
+    #[error("queue {queue} of {device} stays where it is: {source}")]
+    NotMoved {
+        /// The device.
+        device: String,
+        /// The queue.
+        queue: u32,
+        /// Why.
+        source: MoveError,
+    },
     /// The control thread has ended.
     #[error("the daemon is shutting down")]
     ShuttingDown,
@@ -148,6 +159,7 @@ impl DaemonError {
             DaemonError::MapOperation { errno, .. } => errno.0,
             DaemonError::NotAttached { .. } => libc::ENOENT,
             DaemonError::SocketTaken { .. } => libc::EADDRINUSE,
+            DaemonError::NotMoved { source, .. } => super::workers::errno(source),
             DaemonError::ShuttingDown => libc::ESHUTDOWN,
         }
     }

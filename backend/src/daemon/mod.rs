@@ -14,6 +14,7 @@ mod programs;
 mod rarp;
 mod store;
 mod trace;
+mod workers;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

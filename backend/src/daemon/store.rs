@@ -162,7 +162,7 @@ impl Store {
         let (path, next) = (self.dir.join(FILE), self.dir.join("state.json.next"));
         let write = || -> io::Result<()> {
             let mut file = File::create(&next)?;
-            file.write_all(&serde_json::to_vec_pretty(&state)?)?;
+            file.write_all(&serde_json::to_vec(&state)?)?;
             file.sync_all()?;
             std::fs::rename(&next, &path)?;
             File::open(&self.dir)?.sync_all()

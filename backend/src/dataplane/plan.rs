@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use devices::guest::GuestPort;
 use devices::packet::MacAddress;
 use devices::tap::Tap;
-use netkit::{Ifindex, Slot, View};
+use netkit::{Slot, View};
 
 /// An immutable picture of the daemon.
 #[derive(Debug)]
@@ -84,44 +84,5 @@ impl GuestAddress {
         if address.is_unicast() && self.0.load(Ordering::Relaxed) != value {
             self.0.store(value, Ordering::Relaxed);
         }
-    }
-}
-
-/// Names a source of frames: a queue of a device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Token(u64);
-
-impl Token {
-    /// No source.
-    pub const NONE: Token = Token(u64::MAX);
-
-    /// A queue pair of a guest, or a queue of a tap.
-    pub fn new(ifindex: Ifindex, queue: usize) -> Token {
-        Token(u64::from(ifindex.0) << 16 | queue as u64)
-    }
-
-    /// As the number that epoll carries.
-    pub fn to_u64(self) -> u64 {
-        self.0
-    }
-
-    /// Back from the number.
-    pub fn from_u64(value: u64) -> Token {
-        Token(value)
-    }
-
-    /// The device.
-    pub fn ifindex(self) -> Ifindex {
-        Ifindex((self.0 >> 16) as u32)
-    }
-
-    /// The queue.
-    pub fn queue(self) -> usize {
-        (self.0 & 0xffff) as usize
-    }
-
-    /// Which of `workers` threads serves the source.
-    pub fn worker(self, workers: usize) -> usize {
-        (self.ifindex().0 as usize + self.queue()) % workers
     }
 }

@@ -3,9 +3,11 @@
 mod host_routes;
 mod options;
 mod restart;
+mod scale;
 mod single;
 mod sockets;
 mod state;
+mod workers;
 
 use std::path::Path;
 

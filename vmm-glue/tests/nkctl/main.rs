@@ -412,6 +412,7 @@ fn help_and_version_go_to_standard_output() {
         ("trace help", "Usage: nkctl trace"),
         ("route help", "Usage: nkctl route"),
         ("neigh help", "Usage: nkctl neigh"),
+        ("worker help", "Usage: nkctl worker"),
         ("-V", "nkctl utility, netkitd-"),
     ] {
         let ran = nkctl(nowhere, line);
