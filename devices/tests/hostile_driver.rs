@@ -2,14 +2,12 @@
 
 mod common;
 
-use std::collections::BTreeSet;
-use std::fmt::Debug;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::chaos::{TABLES, TILES, TORN_TABLE, any_descriptor};
 use common::driver::{Descriptor, Driver, INDIRECT, NEXT, Part, WRITE, by_head, readable, writable};
+use common::flip::{sees_only, while_flipping};
 use common::frames::{self, is_complete, opaque, pattern, payload, tcp4, unsegmented, without_checksum};
 use common::guest::{Guest, MERGEABLE, RECEIVES_ALL, SENDS_ALL, VERSION_1};
 use common::ram::{PATCHWORK, Ram, SEAM, contents};
@@ -666,50 +664,6 @@ fn assert_header_is_sound(header: &VirtioNetHeader, len: usize, features: u64) {
     if header.gso_type != 0 {
         assert!(header.needs_csum() && header.gso_size > 0);
         assert!(usize::from(header.hdr_len) < len);
-    }
-}
-
-/// Runs `work` while another thread does `flip`, with the number of the turn, over and over.
-fn while_flipping(flip: impl Fn(u64) + Sync, work: impl FnOnce()) {
-    struct Stop<'a>(&'a AtomicBool);
-    impl Drop for Stop<'_> {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::Relaxed);
-        }
-    }
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            for turn in 0.. {
-                if done.load(Ordering::Relaxed) {
-                    break;
-                }
-                flip(turn);
-            }
-        });
-        let _stop = Stop(&done);
-        work();
-    });
-}
-
-/// Looks until everything was seen that may be, and many times while the other thread is at it; panics if anything else
-/// is seen.
-fn sees_only<T: Ord + Clone + Debug>(expected: impl IntoIterator<Item = T>, mut look: impl FnMut() -> T) {
-    let expected: BTreeSet<T> = expected.into_iter().collect();
-    let mut seen = BTreeSet::new();
-    let (mut last, mut changes) = (None, 0);
-    let start = Instant::now();
-    // On a busy machine the two threads hardly ever run at once, and this must have an end.
-    while seen.len() < expected.len() || changes < 5000 && start.elapsed() < Duration::from_secs(1) {
-        assert!(
-            start.elapsed() < Duration::from_secs(60),
-            "only {seen:?} of {expected:?}"
-        );
-        let sight = look();
-        assert!(expected.contains(&sight), "{sight:?} is none of {expected:?}");
-        seen.insert(sight.clone());
-        changes += u32::from(last.as_ref() != Some(&sight));
-        last = Some(sight);
     }
 }
 

@@ -3,13 +3,14 @@
 mod common;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use common::driver::{Descriptor, Driver, Part, Used, WRITE, by_head, readable, writable};
 use common::frames::pattern;
 use common::guest::{Guest, MERGEABLE, SENDS_ALL, VERSION_1};
 use common::ram::{PATCHWORK, Ram, SEAM, contents};
+use common::rendezvous::one_side_sees_the_other;
 use common::{frames, within};
 use devices::Refusal;
 use devices::guest::{ReceiveBurst, Transmitted};
@@ -694,72 +695,17 @@ fn no_notification_is_lost_with_event_indices() {
     within(Duration::from_secs(60), || sleepers(true));
 }
 
-/// Two sides that start each round at the same moment.
-#[derive(Default)]
-struct Rendezvous([AtomicU32; 2]);
-
-impl Rendezvous {
-    fn meet(&self, side: usize, round: u32) {
-        self.0[side].store(round, Ordering::SeqCst);
-        let mut patience = 1000;
-        while self.0[1 - side].load(Ordering::SeqCst) < round {
-            patience -= 1;
-            if patience == 0 {
-                std::thread::yield_now();
-                patience = 1000;
-            }
-        }
-    }
-}
-
-/// Has both sides write something and then look for what the other one wrote, at the same moment and over and over. If
-/// neither saw the other, each would wait for it for good.
-///
-/// What is done at that moment says whether it saw something.
-fn one_side_sees_the_other(
-    event_idx: bool,
-    prepare_device: impl Fn(&mut SplitRing) + Sync,
-    device: impl Fn(&mut SplitRing) -> bool + Sync,
-    prepare_driver: impl Fn(&mut Driver),
-    driver: impl Fn(&mut Driver) -> bool,
-) {
-    const ROUNDS: u32 = 100_000;
-    // So large that the index has a cache line without elements most of the time: it takes longer to be written then.
-    let mut ours = ring_of(256);
-    ours.describe(0, readable_descriptor());
-    let mut ring = ours.start(event_idx);
-    let (rendezvous, device_saw) = (Rendezvous::default(), AtomicBool::new(false));
-    let mut lost = 0;
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            for round in 0..ROUNDS {
-                prepare_device(&mut ring);
-                rendezvous.meet(0, 2 * round + 1);
-                // So that neither side is always the first.
-                for turn in 0..round % 100 {
-                    std::hint::black_box(turn);
-                }
-                device_saw.store(device(&mut ring), Ordering::SeqCst);
-                rendezvous.meet(0, 2 * round + 2);
-            }
-        });
-        for round in 0..ROUNDS {
-            prepare_driver(&mut ours);
-            rendezvous.meet(1, 2 * round + 1);
-            let driver_saw = driver(&mut ours);
-            rendezvous.meet(1, 2 * round + 2);
-            lost += u32::from(!driver_saw && !device_saw.load(Ordering::SeqCst));
-        }
-    });
-    assert_eq!(lost, 0);
-}
-
-fn readable_descriptor() -> Descriptor {
-    Descriptor {
+/// So large that the index has a cache line without elements most of the time: it takes longer to be written then.
+fn contested(event_idx: bool) -> (Driver, SplitRing) {
+    let driver = ring_of(256);
+    let descriptor = Descriptor {
         address: BUFFERS,
         len: 1,
         ..Descriptor::default()
-    }
+    };
+    driver.describe(0, descriptor);
+    let ring = driver.start(event_idx);
+    (driver, ring)
 }
 
 /// virtio 1.3, 2.7.13.4.1 and 2.7.10: barriers on the device's side of a kick.
@@ -784,7 +730,13 @@ fn a_chain_is_seen_or_its_kick_is_asked_for() {
             }
         };
         within(Duration::from_secs(60), move || {
-            one_side_sees_the_other(event_idx, forget, SplitRing::request_kicks, |_| {}, offer);
+            one_side_sees_the_other(
+                contested(event_idx),
+                forget,
+                SplitRing::request_kicks,
+                |_| {},
+                offer,
+            );
         });
     }
 }
@@ -808,7 +760,7 @@ fn a_used_chain_is_seen_or_its_notification_is_sent() {
         };
         within(Duration::from_secs(60), move || {
             one_side_sees_the_other(
-                event_idx,
+                contested(event_idx),
                 |ring| ring.complete(by_head(0), 0),
                 SplitRing::publish,
                 hush,

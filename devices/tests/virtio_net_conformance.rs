@@ -18,7 +18,7 @@ use common::guest::{
 };
 use common::ram::{PATCHWORK, Ram, SEAM};
 use devices::Refusal;
-use devices::guest::{GuestPort, NetFeatures, OFFERED, ReceiveBurst, Transmitted};
+use devices::guest::{GuestPort, NetFeatures, OFFERED, ReceiveBurst, Transmitted, transmit};
 use devices::memory::DirtyLog;
 use devices::packet::virtio_header::{
     F_DATA_VALID, F_NEEDS_CSUM, GSO_ECN, GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4,
@@ -121,7 +121,8 @@ fn frames_are_taken_up_to_the_longest_and_the_ring_survives_longer_ones() {
     let mut guest = talker();
     let mut frame = Frame::new();
     for len in [MAX_FRAME_LEN, MAX_FRAME_LEN + 1, 3 * MAX_FRAME_LEN] {
-        let head = by_head(guest.send_cut(&vec![0; 12 + len], &[12]));
+        let id = guest.send_cut(&vec![0; 12 + len], &[12]);
+        let head = guest.chain(id, 2);
         let expected = if len > MAX_FRAME_LEN {
             Transmitted::TooLong(head)
         } else {
@@ -129,7 +130,7 @@ fn frames_are_taken_up_to_the_longest_and_the_ring_survives_longer_ones() {
         };
         assert_eq!(guest.transmit(&mut frame), expected);
         guest.complete(head);
-        assert_eq!(guest.sender.collect().len(), 1);
+        assert_eq!(guest.sent_back().len(), 1);
     }
 }
 
@@ -139,7 +140,7 @@ fn a_disabled_transmit_queue_can_be_drained_and_a_stopped_one_cannot() {
     guest.port.transmit_queue(0).lock().enabled = false;
     let (_, head) = sent(&mut guest, &VirtioNetHeader::default(), &opaque(60));
     guest.complete(head);
-    assert_eq!(guest.sender.collect().len(), 1);
+    assert_eq!(guest.sent_back().len(), 1);
     guest.send(&VirtioNetHeader::default(), &opaque(60));
     guest.port.transmit_queue(0).lock().ring = None;
     assert_eq!(guest.transmit(&mut Frame::new()), Transmitted::Nothing);
@@ -219,7 +220,8 @@ fn a_frame_that_asks_for_more_than_was_negotiated_is_refused_alone() {
     let mut guest = Guest::new(VERSION_1);
     let mut octets = tcp4(300);
     let header = without_checksum(&mut octets);
-    let head = by_head(guest.send(&header, &octets));
+    let id = guest.send(&header, &octets);
+    let head = guest.chain(id, 1);
     let refused = Transmitted::BadOffload(head, BadOffload::ChecksumNotNegotiated);
     assert_eq!(guest.transmit(&mut Frame::new()), refused);
     guest.complete(head);
@@ -229,13 +231,20 @@ fn a_frame_that_asks_for_more_than_was_negotiated_is_refused_alone() {
 
 #[test]
 fn what_is_said_of_a_frame_does_not_depend_on_how_much_of_it_is_copied() {
-    let mut cases: Vec<(VirtioNetHeader, Vec<u8>)> = unfinished().map(|(header, octets, _)| (header, octets)).into();
+    let mut cases: Vec<(VirtioNetHeader, Vec<u8>)> =
+        unfinished().map(|(header, octets, _)| (header, octets)).into();
     for (gso_type, _, frame) in GSO {
         let mut octets = frame(5000);
         let header = unsegmented(&mut octets, gso_type, 1200);
         cases.push((header, octets.clone()));
         let misplaced = header.csum_start + 2;
-        cases.push((VirtioNetHeader { csum_start: misplaced, ..header }, octets));
+        cases.push((
+            VirtioNetHeader {
+                csum_start: misplaced,
+                ..header
+            },
+            octets,
+        ));
     }
     cases.push((VirtioNetHeader::default(), opaque(3)));
     cases.push((VirtioNetHeader::default(), opaque(1500)));
@@ -319,7 +328,7 @@ fn r3_every_buffer_but_the_last_is_filled_to_its_end_and_none_beyond() {
         guest.deliver(&mut frame).unwrap();
 
         let mut left = 12 + len as u64;
-        let mut allowed = vec![guest.receiver.used_range()];
+        let mut allowed = vec![guest.receive_used_range()];
         for part in parts {
             let take = left.min(part.len.into());
             allowed.push(part.address..part.address + take);
@@ -345,10 +354,10 @@ fn r4_the_buffers_of_a_burst_become_visible_in_one_step() {
         burst
             .write(&mut Frame::from_octets(&opaque(500)), &mut Frame::new())
             .unwrap();
-        assert_eq!((guest.receiver.used_index(), guest.calls()), (0, 0));
+        assert_eq!((guest.returned(), guest.calls()), (0, 0));
     }
     drop(burst);
-    assert_eq!((guest.receiver.used_index(), guest.calls()), (12, 1));
+    assert_eq!((guest.returned(), guest.calls()), (12, 1));
     assert_eq!(guest.received().len(), 2);
     drop(ReceiveBurst::open(guest.port.receive_queue(0)));
     assert_eq!(guest.calls(), 0, "a burst of nothing");
@@ -571,7 +580,7 @@ fn n5_no_frame_is_longer_than_the_driver_expects_unless_the_driver_segments_it()
         let header = unsegmented(&mut octets, GSO_TCPV4, size);
         let relayed = relay(&mut talker(), &mut guest, &header, &octets);
         assert_eq!(relayed.as_ref().err(), (!fits).then_some(&Refusal::TooLong));
-        assert_eq!(guest.receiver.used_index(), if fits { 4 } else { 0 });
+        assert_eq!(guest.returned(), if fits { 4 } else { 0 });
     }
 }
 
@@ -609,7 +618,7 @@ fn a_frame_whose_last_segment_has_no_room_leaves_the_ring_as_it_was() {
         }
         let relayed = relay(&mut talker(), &mut guest, &header, &octets);
         assert_eq!(relayed, Err(Refusal::Full));
-        assert_eq!(guest.receiver.used_index(), 1);
+        assert_eq!(guest.returned(), 1);
         // A shorter frame goes where the first segment was, and the frame before it stays.
         guest.deliver(&mut Frame::from_octets(&opaque(77))).unwrap();
         let lens: Vec<usize> = guest.received().iter().map(|frame| frame.octets.len()).collect();
@@ -845,4 +854,45 @@ fn u7_a_transmit_queue_logs_its_used_ring_only() {
             len: 0
         }]
     );
+}
+
+/// The same over packed rings, for all of these that do not look at the rings themselves.
+mod over_packed_rings {
+    macro_rules! again {
+        ($($test:ident)*) => {
+            $(
+                #[test]
+                fn $test() {
+                    crate::common::guest::over_packed_rings(super::$test);
+                }
+            )*
+        };
+    }
+
+    again! {
+        the_header_may_be_spread_over_descriptors_in_any_way
+        frames_are_taken_up_to_the_longest_and_the_ring_survives_longer_ones
+        a_disabled_transmit_queue_can_be_drained_and_a_stopped_one_cannot
+        t1_header_flags_that_are_not_known_are_ignored
+        t2_checksum_fields_mean_nothing_without_needs_csum
+        t3_hdr_len_is_a_hint_that_nothing_depends_on
+        t4_a_checksum_that_was_not_left_to_the_device_is_not_vouched_for
+        a_frame_that_asks_for_more_than_was_negotiated_is_refused_alone
+        r1_num_buffers_is_1_without_mergeable_buffers_and_their_count_with_them
+        r2_without_mergeable_buffers_a_frame_that_does_not_fit_is_dropped_and_takes_nothing
+        r3_every_buffer_but_the_last_is_filled_to_its_end_and_none_beyond
+        r4_the_buffers_of_a_burst_become_visible_in_one_step
+        r5_without_guest_csum_flags_are_zero_and_checksums_complete
+        r6_frames_are_left_whole_only_for_drivers_that_segment_their_type
+        r6_datagrams_are_left_whole_only_for_drivers_that_take_them_over_both_protocols
+        r7_the_ecn_bit_comes_with_guest_ecn_and_a_frame_that_reduces_its_window
+        r8_a_checksum_that_is_left_undone_comes_with_its_place_and_the_pseudo_header_sum
+        r9_and_r10_a_whole_frame_comes_with_needs_csum_a_size_and_the_length_of_its_headers
+        r11_only_what_the_host_validated_is_said_to_be_valid_and_only_to_drivers_that_listen
+        n5_no_frame_is_longer_than_the_driver_expects_unless_the_driver_segments_it
+        a_frame_without_room_writes_nothing_and_takes_nothing
+        a_frame_whose_last_segment_has_no_room_leaves_the_ring_as_it_was
+        frames_of_a_burst_that_found_room_stay_when_a_later_one_finds_none
+        a_queue_that_is_disabled_or_stopped_receives_nothing
+    }
 }

@@ -10,8 +10,8 @@ use common::*;
 use devices::packet::{Frame, MacAddress, Metadata, PacketType};
 
 use netkit::{
-    AttachType, Clones, CreateRequest, DropReason, Ifindex, Mode, Outcome, Pairing, Policy, Scrub,
-    Statistics, verdict, xmit,
+    AttachType, Clones, CreateRequest, DropReason, Ifindex, Mode, Model, Outcome, Pairing, Policy, Scrub,
+    Statistics, straight, verdict, xmit,
 };
 
 fn with_policy(mode: Mode, policy: Policy) -> Pair {

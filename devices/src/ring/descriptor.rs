@@ -43,6 +43,16 @@ impl Descriptor {
         self.flags & DESC_F_INDIRECT != 0
     }
 
+    /// The same octets in the packed format, where the id comes before the flags (virtio 1.3, 2.8.13).
+    #[inline]
+    pub fn packed(self) -> Descriptor {
+        Descriptor {
+            flags: self.next,
+            next: self.flags,
+            ..self
+        }
+    }
+
     /// Whether it makes a chain of its own.
     #[inline]
     pub fn is_whole(&self) -> bool {

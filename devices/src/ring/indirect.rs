@@ -33,6 +33,22 @@ pub fn push_split_table(
     Err(RingError::Loop)
 }
 
+/// Adds all descriptors of a packed ring's table, in their order. Of their flags only WRITE has a meaning; the others
+/// are to be ignored (virtio 1.3, 2.8.7).
+pub fn push_packed_table(
+    chain: &mut Chain,
+    table: &Descriptor,
+    memory: &GuestMemory,
+    cache: &mut RegionCache,
+) -> Result<(), RingError> {
+    let entries = check_table(table)?;
+    for index in 0..entries {
+        let descriptor = read_entry(table, index as u16, memory, cache)?;
+        chain.push(&descriptor.packed(), memory, cache)?;
+    }
+    Ok(())
+}
+
 /// How many descriptors a table has.
 fn check_table(table: &Descriptor) -> Result<u32, RingError> {
     if table.has_next() {

@@ -2,8 +2,10 @@
 
 mod chain;
 mod descriptor;
+mod event;
 mod indirect;
 mod packed;
+mod place;
 mod split;
 
 use std::sync::Arc;
@@ -87,8 +89,9 @@ impl Ring {
     }
 
     /// Where the ring stands: what `GET_VRING_BASE` answers and `SET_VRING_BASE` gives. Split: the index of the next
-    /// chain to complete. Packed: in the low half the place of the next descriptor to take, in the high half that of the
-    /// next to complete, each with the wrap counter in its highest bit. // U8
+    /// chain to complete. Packed: the place of that, with the wrap counter in its highest bit; in the low half for the
+    /// next descriptor to take and in the high half for the next to complete, which are the same as nothing is held
+    /// back. // U8
     pub fn position(&self) -> u32 {
         either!(self, ring => ring.position())
     }
@@ -187,6 +190,17 @@ pub enum RingError {
     /// Not a power of two, zero, or too large.
     #[error("queue size {0} is not a power of two from 1 to 32768")]
     BadSize(u32),
+    /// Zero, or too large.
+    #[error("the size {0} of a packed queue is not from 1 to 32768")]
+    BadPackedSize(u32),
+    /// The front end wants work to go on where a packed ring of this size has no place.
+    #[error("the base {base:#010x} is not a place in a packed ring of {size} descriptors")]
+    BadBase {
+        /// What the front end gave.
+        base: u32,
+        /// Number of descriptors.
+        size: u16,
+    },
     /// A part of the ring lies outside the guest's memory or is misaligned.
     #[error("the {0} is misaligned or not inside one memory region")]
     BadAddress(&'static str),
@@ -204,10 +218,13 @@ pub enum RingError {
     /// The chain is longer than the table it is in: a loop.
     #[error("a descriptor chain is longer than its table")]
     Loop,
+    /// A packed chain goes on where nothing is available (virtio 1.3, 2.8.17).
+    #[error("a descriptor chain goes on in a descriptor that is not available")]
+    Unfinished,
     /// An indirect table inside an indirect table (virtio 1.3, 2.7.5.3.1).
     #[error("an indirect descriptor inside an indirect table")]
     NestedIndirect,
-    /// INDIRECT together with NEXT (virtio 1.3, 2.7.5.3.1).
+    /// INDIRECT together with NEXT (virtio 1.3, 2.7.5.3.1); in a packed ring, also behind one with NEXT (2.8.19).
     #[error("a descriptor has both INDIRECT and NEXT")]
     IndirectNext,
     /// The table's length is zero, no multiple of 16, or too large.

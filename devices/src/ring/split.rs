@@ -175,8 +175,9 @@ impl SplitRing {
         });
         if !ready.run.is_null() && ready.descriptor.is_whole() {
             chain.push_run(&ready);
-        } else {
-            self.walk(chain, &ready)?;
+        } else if let Err(error) = self.walk(chain, &ready) {
+            self.ahead.clear();
+            return Err(error);
         }
         self.next_avail = self.next_avail.wrapping_add(1);
         Ok(true)

@@ -1,6 +1,8 @@
 //! A guest with one queue pair: its drivers on one side, its device on the other.
 
+use std::cell::Cell;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::Arc;
 
@@ -8,16 +10,19 @@ use devices::Refusal;
 use devices::guest::{GuestPort, NetFeatures, Notifier, QueueGuard, ReceiveBurst, Transmitted, transmit};
 use devices::memory::DirtyLog;
 use devices::packet::{Frame, LINEAR_LEN, VirtioNetHeader};
-use devices::ring::{ChainId, Ring};
-use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
+use devices::ring::{ChainId, Ring, RingConfig};
+use virtio_bindings::virtio_config::{VIRTIO_F_IN_ORDER, VIRTIO_F_RING_PACKED, VIRTIO_F_VERSION_1};
 use virtio_bindings::virtio_net as net;
 use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use super::driver::{Driver, Part, readable, writable};
+use super::driver::{Driver, Part, Used, by_head, readable, writable};
+use super::packed::PackedDriver;
 use super::ram::{PATCHWORK, Ram};
 
 pub const VERSION_1: u64 = 1 << VIRTIO_F_VERSION_1;
+pub const IN_ORDER: u64 = 1 << VIRTIO_F_IN_ORDER;
+pub const RING_PACKED: u64 = 1 << VIRTIO_F_RING_PACKED;
 pub const EVENT_IDX: u64 = 1 << VIRTIO_RING_F_EVENT_IDX;
 pub const MERGEABLE: u64 = 1 << net::VIRTIO_NET_F_MRG_RXBUF;
 pub const SENDS_ALL: u64 = 1 << net::VIRTIO_NET_F_CSUM
@@ -33,12 +38,28 @@ pub const GUEST_USO: u64 = 1 << net::VIRTIO_NET_F_GUEST_USO4 | 1 << net::VIRTIO_
 pub const RECEIVES_ALL: u64 = GUEST_CSUM | GUEST_TSO4 | GUEST_TSO6 | GUEST_ECN | GUEST_USO;
 
 pub const QUEUE_SIZE: u16 = 256;
+/// Of packed queues, which need not be a power of two.
+const PACKED_QUEUE_SIZE: u16 = 251;
 const RECEIVE_RING: u64 = 0x1000;
 const TRANSMIT_RING: u64 = 0x8000;
 /// Receive buffers lie from here on.
 pub const RECEIVE_BUFFERS: u64 = 0x10_0001;
 /// Frames to be sent lie from here on.
 pub const TRANSMIT_BUFFERS: u64 = 0x20_0003;
+
+thread_local! {
+    /// Features that every guest of this thread takes besides those that a test gives it.
+    static EXTRA: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Runs a test whose guests have packed rings, without and with VIRTIO_F_IN_ORDER.
+pub fn over_packed_rings(test: fn()) {
+    for extra in [RING_PACKED, RING_PACKED | IN_ORDER] {
+        EXTRA.set(extra);
+        test();
+    }
+    EXTRA.set(0);
+}
 
 /// A frame that came out of the receive queue.
 #[derive(Debug, PartialEq, Eq)]
@@ -54,6 +75,9 @@ pub struct Guest {
     pub port: GuestPort,
     pub receiver: Driver,
     pub sender: Driver,
+    /// The drivers of the receive and the transmit queue in place of those, if the rings are packed.
+    packed: Option<[PackedDriver; 2]>,
+    collected: u16,
     pub features: NetFeatures,
     call: EventFd,
     err: EventFd,
@@ -71,11 +95,21 @@ impl Guest {
     /// As [`Guest::new`], under live migration.
     pub fn logged(features: u64, log: Option<Arc<DirtyLog>>) -> Guest {
         let ram = Ram::new(PATCHWORK);
+        let features = NetFeatures(features | EXTRA.get());
+        let packed = |at| {
+            let mut driver = PackedDriver::new(&ram, PACKED_QUEUE_SIZE, at);
+            driver.in_order = features.in_order();
+            driver
+        };
         let guest = Guest {
             port: GuestPort::new(1),
             receiver: Driver::new(&ram, QUEUE_SIZE, RECEIVE_RING),
             sender: Driver::new(&ram, QUEUE_SIZE, TRANSMIT_RING),
-            features: NetFeatures(features),
+            collected: 0,
+            packed: features
+                .packed()
+                .then(|| [RECEIVE_RING, TRANSMIT_RING].map(packed)),
+            features,
             call: EventFd::new(EFD_NONBLOCK).unwrap(),
             err: EventFd::new(EFD_NONBLOCK).unwrap(),
             posted: HashMap::new(),
@@ -83,14 +117,20 @@ impl Guest {
             next_transmit: TRANSMIT_BUFFERS,
             ram,
         };
-        guest.set_up(&guest.receiver, guest.port.receive_queue(0).lock(), log.clone());
-        guest.set_up(&guest.sender, guest.port.transmit_queue(0).lock(), log);
+        let event_idx = features.event_idx();
+        let configs = match &guest.packed {
+            None => [guest.receiver.config(event_idx), guest.sender.config(event_idx)],
+            Some(packed) => packed.each_ref().map(|driver| driver.config(event_idx)),
+        };
+        let queues = configs.iter().zip(guest.port.queues());
+        for ((config, queue), log) in queues.zip([log.clone(), log]) {
+            guest.set_up(config, queue.lock(), log);
+        }
         guest
     }
 
-    fn set_up(&self, driver: &Driver, mut queue: QueueGuard<'_>, log: Option<Arc<DirtyLog>>) {
-        let config = driver.config(self.features.event_idx());
-        queue.ring = Some(Ring::start(&config, self.ram.device(), log).unwrap());
+    fn set_up(&self, config: &RingConfig, mut queue: QueueGuard<'_>, log: Option<Arc<DirtyLog>>) {
+        queue.ring = Some(Ring::start(config, self.ram.device(), log).unwrap());
         queue.enabled = true;
         queue.features = self.features;
         queue.call = Some(notifier(&self.call));
@@ -105,7 +145,10 @@ impl Guest {
     /// Posts a receive buffer of several descriptors.
     pub fn post_parts(&mut self, lens: &[u32]) -> u16 {
         let parts: Vec<Part> = lens.iter().map(|len| self.receive_part(*len)).collect();
-        let head = self.receiver.post(&parts);
+        let head = match &mut self.packed {
+            None => self.receiver.post(&parts),
+            Some([receiver, _]) => receiver.post(&parts),
+        };
         self.posted.insert(head, parts);
         head
     }
@@ -134,7 +177,54 @@ impl Guest {
     /// Sends octets in descriptors that start at these places, and at the start.
     pub fn send_cut(&mut self, octets: &[u8], cuts: &[usize]) -> u16 {
         let parts = self.place(octets, cuts);
-        self.sender.post(&parts)
+        match &mut self.packed {
+            None => self.sender.post(&parts),
+            Some([_, sender]) => sender.post(&parts),
+        }
+    }
+
+    /// What the device returns a chain by that was posted in so many parts.
+    pub fn chain(&self, id: u16, parts: u16) -> ChainId {
+        match self.packed {
+            None => by_head(id),
+            Some(_) => ChainId { id, slots: parts },
+        }
+    }
+
+    /// The chains that came back from the transmit queue since the last call.
+    pub fn sent_back(&mut self) -> Vec<Used> {
+        match &mut self.packed {
+            None => self.sender.collect(),
+            Some([_, sender]) => sender.collect(),
+        }
+    }
+
+    /// The chains that came back from the receive queue since the last call.
+    fn filled(&mut self) -> Vec<Used> {
+        match &mut self.packed {
+            None => self.receiver.collect(),
+            Some([receiver, _]) => {
+                let used = receiver.collect();
+                self.collected += used.len() as u16;
+                used
+            }
+        }
+    }
+
+    /// How many chains the device has ever returned in the receive queue.
+    pub fn returned(&self) -> u16 {
+        match &self.packed {
+            None => self.receiver.used_index(),
+            Some([receiver, _]) => self.collected + receiver.clone().collect().len() as u16,
+        }
+    }
+
+    /// Where the device writes to return the chains of the receive queue.
+    pub fn receive_used_range(&self) -> Range<u64> {
+        match &self.packed {
+            None => self.receiver.used_range(),
+            Some([receiver, _]) => receiver.ring_range(),
+        }
     }
 
     /// Puts octets into buffers that start at these places, and at the start.
@@ -171,7 +261,7 @@ impl Guest {
     /// The frames that the driver finds in its receive queue.
     pub fn received(&mut self) -> Vec<Received> {
         let mut chains = vec![];
-        for used in self.receiver.collect() {
+        for used in self.filled() {
             let mut octets = vec![];
             for part in self.posted.remove(&(used.id as u16)).expect("a chain of ours") {
                 let left = used.len as usize - octets.len();

@@ -4,9 +4,12 @@
 
 pub mod chaos;
 pub mod driver;
+pub mod flip;
 pub mod frames;
 pub mod guest;
+pub mod packed;
 pub mod ram;
+pub mod rendezvous;
 
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
