@@ -246,7 +246,7 @@ fn what_is_said_of_a_frame_does_not_depend_on_how_much_of_it_is_copied() {
             octets,
         ));
     }
-    cases.push((VirtioNetHeader::default(), opaque(3)));
+    cases.push((VirtioNetHeader::default(), opaque(60)));
     cases.push((VirtioNetHeader::default(), opaque(1500)));
     for (header, octets) in cases {
         let taken = |linear_len| {
@@ -552,9 +552,8 @@ fn r11_only_what_the_host_validated_is_said_to_be_valid_and_only_to_drivers_that
 fn r12_to_r14_concern_features_that_are_not_offered() {
     const USO: u64 = 0b111 << 54;
     const UFO: u64 = 1 << 10 | 1 << 14;
-    const PACKED: u64 = 1 << 34;
     assert_eq!(OFFERED >> 42, USO >> 42);
-    assert_eq!(OFFERED & (UFO | PACKED), 0);
+    assert_eq!(OFFERED & UFO, 0);
 }
 
 #[test]

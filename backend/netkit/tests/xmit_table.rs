@@ -239,7 +239,7 @@ fn a_list_concerns_its_own_direction() {
 
 #[test]
 fn single_device_has_nobody_to_send_to() {
-    let mut model = netkit::Model::new(1, 1);
+    let mut model = Model::new(1, 1);
     let request = CreateRequest {
         pairing: Some(Pairing::Single),
         ..Default::default()

@@ -1,6 +1,6 @@
 //! The device's configuration space, as the front end reads and writes it.
 
-use super::message::{Message, Violation};
+use super::message::{Message, Reply, Violation};
 use super::session::Session;
 
 const CONFIG_SPACE: usize = 256;
@@ -8,15 +8,15 @@ const LIVE_MIGRATION: u32 = 2;
 
 impl Session {
     // U11: the same octets back with the answer in them; no payload is the way to refuse.
-    pub(super) fn get_config(&self, message: &Message) -> Result<Option<Vec<u8>>, Violation> {
+    pub(super) fn get_config(&self, message: &Message) -> Result<Option<Reply>, Violation> {
         let (offset, _, octets) = message.config()?;
         let start = offset as usize;
         let Some(end) = start.checked_add(octets.len()).filter(|end| *end <= CONFIG_SPACE) else {
-            return Ok(Some(Vec::new()));
+            return Ok(Some(message.reply(&[])));
         };
         let mut payload = message.payload[..12].to_vec();
         payload.extend_from_slice(&self.config_space()[start..end]);
-        Ok(Some(payload))
+        Ok(Some(message.reply(&payload)))
     }
 
     // virtio 1.3, 5.1.4

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use vhost::vhost_user::message::FrontendReq;
 use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 
-use super::message::{HEADER_LEN, MAX_FDS, Message, Violation};
+use super::message::{HEADER_LEN, MAX_FDS, Message, Reply, Violation};
 
 /// How long a front end may take over one message once it has begun it.
 pub const MESSAGE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -89,9 +89,14 @@ impl Connection {
         }
     }
 
-    /// Sends octets whole, or gives the connection up: a front end that lets its replies pile up is of no use.
-    pub fn send(&self, octets: &[u8]) -> Result<(), ConnectionError> {
-        send_whole(&self.socket, octets)
+    /// Sends a reply whole, or gives the connection up: a front end that lets its replies pile up is of no use.
+    pub fn send(&self, reply: &Reply) -> Result<(), ConnectionError> {
+        let Some(fd) = &reply.fd else {
+            return send_whole(&self.socket, &reply.octets);
+        };
+        // The socket does not block.
+        let sent = self.socket.send_with_fd(&reply.octets[..], fd.as_raw_fd());
+        check_sent(sent.map_err(io::Error::from), reply.octets.len())
     }
 
     /// When the message that is being read must be complete.
@@ -151,13 +156,16 @@ pub fn send_whole(socket: &UnixStream, octets: &[u8]) -> Result<(), ConnectionEr
     let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
     // SAFETY: pointer and length describe `octets`.
     let sent = unsafe { libc::send(socket.as_raw_fd(), octets.as_ptr().cast(), octets.len(), flags) };
-    match usize::try_from(sent) {
-        Ok(sent) if sent == octets.len() => Ok(()),
+    let sent = usize::try_from(sent).map_err(|_| io::Error::last_os_error());
+    check_sent(sent, octets.len())
+}
+
+fn check_sent(sent: io::Result<usize>, len: usize) -> Result<(), ConnectionError> {
+    match sent {
+        Ok(sent) if sent == len => Ok(()),
         Ok(_) => Err(ConnectionError::Stuck),
-        Err(_) => match io::Error::last_os_error() {
-            error if error.kind() == io::ErrorKind::WouldBlock => Err(ConnectionError::Stuck),
-            error if error.raw_os_error() == Some(libc::EPIPE) => Err(ConnectionError::Closed),
-            error => Err(error.into()),
-        },
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(ConnectionError::Stuck),
+        Err(error) if error.raw_os_error() == Some(libc::EPIPE) => Err(ConnectionError::Closed),
+        Err(error) => Err(error.into()),
     }
 }

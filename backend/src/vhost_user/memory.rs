@@ -6,7 +6,7 @@ use std::sync::Arc;
 use devices::memory::{DirtyLog, GuestMemory, Region, RegionSpec};
 use vhost::vhost_user::{VhostUserProtocolFeatures as Protocol, VhostUserVirtioFeatures as Transport};
 
-use super::message::{Message, Violation};
+use super::message::{Message, Reply, Violation};
 use super::session::{Host, Session};
 
 /// vhost-user: the regions that SET_MEM_TABLE may have.
@@ -65,7 +65,7 @@ impl Session {
         &mut self,
         message: &mut Message,
         host: &mut dyn Host,
-    ) -> Result<Option<Vec<u8>>, Violation> {
+    ) -> Result<Option<Reply>, Violation> {
         let (size, offset) = message.log()?;
         let request = message.request;
         let map = DirtyLog::map(message.one_fd()?, offset, size);
@@ -78,7 +78,7 @@ impl Session {
             self.restart(index, host);
         }
         // The specification leaves the payload open: QEMU skips it, rust-vmm's front end waits for the log's description.
-        Ok((self.protocol & Protocol::LOG_SHMFD.bits() != 0).then(|| message.payload.clone()))
+        Ok((self.protocol & Protocol::LOG_SHMFD.bits() != 0).then(|| message.reply(&message.payload)))
     }
 
     pub(super) fn active_log(&self) -> Option<Arc<DirtyLog>> {

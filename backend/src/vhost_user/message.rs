@@ -13,6 +13,8 @@ pub const MAX_PAYLOAD: usize = 4096;
 /// The most descriptors that one message may carry.
 pub const MAX_FDS: usize = 32;
 
+const INFLIGHT_LEN: usize = 20;
+const INFLIGHT_PADDED_LEN: usize = 24;
 const VERSION_MASK: u32 = 0x3;
 const VERSION: u32 = 0x1;
 const REPLY: u32 = 0x4;
@@ -29,6 +31,15 @@ pub struct Message {
     pub payload: Vec<u8>,
     /// Descriptors that came with it.
     pub fds: Vec<File>,
+}
+
+/// What is sent back.
+#[derive(Debug)]
+pub struct Reply {
+    /// The whole message.
+    pub octets: Vec<u8>,
+    /// The descriptor that goes with it.
+    pub fd: Option<File>,
 }
 
 /// What a front end did that it may not do, or that could not be done for it.
@@ -85,6 +96,9 @@ pub enum Violation {
         /// The surplus bits.
         extra: u64,
     },
+    /// The format of rings that run would change.
+    #[error("SET_FEATURES changes VIRTIO_F_RING_PACKED while rings run; stop them first")]
+    FormatChange,
     /// The guest's memory cannot be used.
     #[error(transparent)]
     Memory(#[from] MemoryError),
@@ -139,13 +153,19 @@ impl Message {
     pub fn has_own_answer(&self) -> bool {
         matches!(
             self.request,
-            FrontendReq::GET_VRING_BASE | FrontendReq::GET_CONFIG | FrontendReq::SET_LOG_BASE
+            FrontendReq::GET_VRING_BASE
+                | FrontendReq::GET_CONFIG
+                | FrontendReq::SET_LOG_BASE
+                | FrontendReq::GET_INFLIGHT_FD
         )
     }
 
-    /// The octets of a reply to this message. DPDK's front end insists on these very flags.
-    pub fn reply(&self, payload: &[u8]) -> Vec<u8> {
-        frame(self.request as u32, VERSION | REPLY, payload)
+    /// A reply to this message. DPDK's front end insists on these very flags.
+    pub fn reply(&self, payload: &[u8]) -> Reply {
+        Reply {
+            octets: frame(self.request as u32, VERSION | REPLY, payload),
+            fd: None,
+        }
     }
 
     /// The payload as one u64.
@@ -205,6 +225,23 @@ impl Message {
         Ok((long(octets, 0), long(octets, 8)))
     }
 
+    /// The payload as the description of an inflight buffer. Who writes C sends the structure with the padding at its
+    /// end.
+    pub fn inflight(&self) -> Result<InflightSpec, Violation> {
+        match (self.payload.first_chunk::<INFLIGHT_LEN>(), self.payload.len()) {
+            (Some(octets), INFLIGHT_LEN | INFLIGHT_PADDED_LEN) => Ok(InflightSpec {
+                size: long(octets, 0),
+                offset: long(octets, 8),
+                queues: word(octets, 16) as u16,
+                queue_size: (word(octets, 16) >> 16) as u16,
+            }),
+            _ => Err(Violation::BadLength {
+                request: self.request,
+                len: self.payload.len(),
+            }),
+        }
+    }
+
     /// The payload as an access to the configuration space: offset, flags, octets.
     pub fn config(&self) -> Result<(u32, u32, &[u8]), Violation> {
         let bad = Violation::BadLength {
@@ -254,6 +291,30 @@ pub struct VringAddr {
     pub avail: u64,
     /// Guest address of the used ring.
     pub log_guest: u64,
+}
+
+/// An inflight buffer (vhost-user: inflight description).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InflightSpec {
+    /// Octets of the buffer.
+    pub size: u64,
+    /// Offset in the file.
+    pub offset: u64,
+    /// Number of queues.
+    pub queues: u16,
+    /// Number of descriptors of the largest.
+    pub queue_size: u16,
+}
+
+impl InflightSpec {
+    /// As it is sent, filled up to `len` octets.
+    pub fn payload(&self, len: usize) -> Vec<u8> {
+        let mut octets = [self.size.to_ne_bytes(), self.offset.to_ne_bytes()].concat();
+        octets.extend_from_slice(&self.queues.to_ne_bytes());
+        octets.extend_from_slice(&self.queue_size.to_ne_bytes());
+        octets.resize(len, 0);
+        octets
+    }
 }
 
 /// A request of the back end's, without payload.

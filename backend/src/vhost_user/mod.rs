@@ -5,6 +5,7 @@
 
 mod config_space;
 mod connection;
+mod inflight;
 mod memory;
 mod message;
 mod rings;
@@ -12,7 +13,10 @@ mod session;
 mod socket;
 mod vring;
 
+#[cfg(test)]
+mod tests;
+
 pub use connection::{Connection, ConnectionError};
-pub use message::{Message, Violation};
+pub use message::{Message, Reply, Violation};
 pub use session::{Host, Identity, Session};
 pub use socket::{Endpoint, SocketError, listen};

@@ -4,20 +4,23 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
 use devices::guest::{NetFeatures, Notifier, check_eventfd};
-use devices::ring::{Ring, RingError};
+use devices::ring::{MAX_QUEUE_SIZE, Ring, RingError};
 use vhost::vhost_user::message::FrontendReq as Request;
 
-use super::message::{Message, Violation};
+use super::message::{Message, Reply, Violation};
 use super::session::{Host, Session};
-use super::vring::Kick;
+use super::vring::{Kick, Vring};
 
 const INVALID_RING: u64 = 1 << 8;
 const RING_INDEX: u64 = 0xff;
 
 impl Session {
+    // virtio 1.3, 2.7 and 2.8.10.1: only a packed ring may have any size.
     pub(super) fn set_vring_num(&mut self, message: &Message) -> Result<(), Violation> {
         let (ring, size) = self.ring_of_state(message)?;
-        if !size.is_power_of_two() || size > u32::from(devices::ring::MAX_QUEUE_SIZE) {
+        let any = NetFeatures(self.features.unwrap_or(0)).packed();
+        let fits = (1..=u32::from(MAX_QUEUE_SIZE)).contains(&size);
+        if !fits || !any && !size.is_power_of_two() {
             return Err(Violation::BadValue {
                 request: message.request,
                 value: u64::from(size),
@@ -34,18 +37,21 @@ impl Session {
         self.start(ring, host)
     }
 
-    // U4, U8
+    // U4, U8. virtio 1.3, 2.6.1: this is also how a single queue is reset, and nothing of what was said of it stays but
+    // that it is enabled (G10 to G12).
     pub(super) fn get_vring_base(
         &mut self,
         message: &Message,
         host: &mut dyn Host,
-    ) -> Result<Option<Vec<u8>>, Violation> {
+    ) -> Result<Option<Reply>, Violation> {
         let (ring, _) = self.ring_of_state(message)?;
         let base = self.stop(ring, host);
         self.set_kick(ring, Kick::Unset, host);
+        self.vrings[ring] = Vring::default();
+        self.retire(ring);
         let mut payload = (ring as u32).to_ne_bytes().to_vec();
         payload.extend_from_slice(&base.to_ne_bytes());
-        Ok(Some(payload))
+        Ok(Some(message.reply(&payload)))
     }
 
     pub(super) fn set_vring_kick(
@@ -87,11 +93,10 @@ impl Session {
         Ok(())
     }
 
-    // The used index in the guest's memory is the better base for a start, see `Ring::start`; this one is for those
-    // who ask where a ring stands that has not started since.
+    // U8. A packed ring starts there; a split ring has a better base in its used index, see `SplitRing::start`. A ring
+    // that runs does not jump.
     pub(super) fn set_vring_base(&mut self, message: &Message) -> Result<(), Violation> {
         let (ring, base) = self.ring_of_state(message)?;
-        self.vrings[ring].base = base;
         self.port.queues()[ring].lock().base = base;
         Ok(())
     }
@@ -110,19 +115,20 @@ impl Session {
         Ok(())
     }
 
-    /// Starts a ring if everything it needs is known. // U4
+    /// Starts a ring if everything it needs is known. One that runs is started anew and goes on from where it is. // U4
     pub(super) fn start(&mut self, index: usize, host: &mut dyn Host) -> Result<(), Violation> {
-        let features = NetFeatures(self.features.unwrap_or(0));
-        let Some(config) = self.vrings[index].config(features) else {
-            return Ok(());
-        };
         if self.memory.regions().is_empty() {
             return Ok(());
         }
+        let features = NetFeatures(self.features.unwrap_or(0));
         let log = self.active_log();
         let max_frame = self.max_frame();
-        // Under the lock: a ring that runs already must not move on between the look at its used index and the swap.
+        // Under the lock: a ring that runs must not move on between the look at its position and the swap.
         let mut queue = self.port.queues()[index].lock();
+        queue.stop();
+        let Some(config) = self.vrings[index].config(features, queue.base) else {
+            return Ok(());
+        };
         queue.features = features;
         queue.max_frame = max_frame;
         queue.polled = matches!(self.vrings[index].kick, Kick::Polled);
@@ -131,6 +137,9 @@ impl Session {
                 // Nobody waits for receive buffers: a frame that finds none is dropped.
                 if is_receive_queue(index) {
                     ring.suppress_kicks();
+                }
+                if let Some(inflight) = &self.inflight {
+                    ring.track(inflight, index);
                 }
                 queue.ring = Some(ring);
                 queue.broken = None;
@@ -168,6 +177,7 @@ impl Session {
         let mut queue = self.port.queues()[index].lock();
         queue.stop();
         queue.polled = false;
+        queue.broken = None;
         let base = queue.base;
         drop(queue);
         self.port.count_receiving_pairs();

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use devices::guest::{GuestPort, NetFeatures};
 use devices::memory::{DirtyLog, GuestMemory, MAX_REGIONS};
 use devices::packet::MacAddress;
+use devices::ring::InflightBuffer;
 use vhost::vhost_user::message::FrontendReq as Request;
 use vhost::vhost_user::{VhostUserProtocolFeatures as Protocol, VhostUserVirtioFeatures as Transport};
 
 use super::connection::send_whole;
-use super::message::{Message, Violation, backend_request};
+use super::message::{Message, Reply, Violation, backend_request};
 use super::vring::{Kick, Vring};
 
 /// The protocol features of this back end.
@@ -23,6 +24,7 @@ const PROTOCOL: Protocol = Protocol::MQ
     .union(Protocol::MTU)
     .union(Protocol::BACKEND_REQ)
     .union(Protocol::CONFIG)
+    .union(Protocol::INFLIGHT_SHMFD)
     .union(Protocol::RESET_DEVICE)
     .union(Protocol::CONFIGURE_MEM_SLOTS)
     .union(Protocol::STATUS);
@@ -64,6 +66,7 @@ pub struct Session {
     pub(super) protocol: u64,
     pub(super) memory: Arc<GuestMemory>,
     pub(super) log: Option<Arc<DirtyLog>>,
+    pub(super) inflight: Option<Arc<InflightBuffer>>,
     pub(super) vrings: Vec<Vring>,
     pub(super) mtu: Option<u16>,
     pub(super) status: u8,
@@ -81,6 +84,7 @@ impl Session {
             protocol: 0,
             memory: Arc::default(),
             log: None,
+            inflight: None,
             vrings,
             mtu: None,
             status: 0,
@@ -117,14 +121,10 @@ impl Session {
         }
     }
 
-    /// Does what a message says, and gives the octets to answer with, if any. // U1
-    pub fn handle(
-        &mut self,
-        mut message: Message,
-        host: &mut dyn Host,
-    ) -> Result<Option<Vec<u8>>, Violation> {
+    /// Does what a message says, and gives what to answer with, if anything. // U1
+    pub fn handle(&mut self, mut message: Message, host: &mut dyn Host) -> Result<Option<Reply>, Violation> {
         match self.dispatch(&mut message, host) {
-            Ok(Some(payload)) => Ok(Some(message.reply(&payload))),
+            Ok(Some(reply)) => Ok(Some(reply)),
             Ok(None) if self.acknowledges(&message) => Ok(Some(message.reply(&0u64.to_ne_bytes()))),
             Ok(None) => Ok(None),
             Err(violation)
@@ -145,7 +145,6 @@ impl Session {
             let mut queue = self.port.queues()[index].lock();
             queue.enabled = false;
             queue.base = 0;
-            queue.broken = None;
             queue.call = None;
             queue.err = None;
         }
@@ -156,22 +155,22 @@ impl Session {
         message.need_reply && self.protocol & Protocol::REPLY_ACK.bits() != 0
     }
 
-    /// One arm a request; the answer is the payload of a request that has its own.
-    fn dispatch(&mut self, message: &mut Message, host: &mut dyn Host) -> Result<Option<Vec<u8>>, Violation> {
+    /// One arm a request; the reply is that of a request that has its own.
+    fn dispatch(&mut self, message: &mut Message, host: &mut dyn Host) -> Result<Option<Reply>, Violation> {
         let request = message.request;
-        let number = |value: u64| Ok(Some(value.to_ne_bytes().to_vec()));
+        let number = |message: &Message, value: u64| Ok(Some(message.reply(&value.to_ne_bytes())));
         match request {
-            Request::GET_FEATURES => return number(self.offered()),
+            Request::GET_FEATURES => return number(message, self.offered()),
             Request::SET_FEATURES => self.set_features(message.u64()?)?,
             Request::SET_OWNER => {}
             // U17: deprecated; some old front ends use it to disable the rings.
             Request::RESET_OWNER => self.disable_all(),
             Request::RESET_DEVICE => self.reset(host),
-            Request::GET_PROTOCOL_FEATURES => return number(PROTOCOL.bits()),
+            Request::GET_PROTOCOL_FEATURES => return number(message, PROTOCOL.bits()),
             Request::SET_PROTOCOL_FEATURES => self.set_protocol_features(message.u64()?)?,
             // QEMU compares it with queue pairs, cloud-hypervisor with rings: rings satisfy both. // U18
-            Request::GET_QUEUE_NUM => return number(self.vrings.len() as u64),
-            Request::GET_MAX_MEM_SLOTS => return number(MAX_REGIONS as u64),
+            Request::GET_QUEUE_NUM => return number(message, self.vrings.len() as u64),
+            Request::GET_MAX_MEM_SLOTS => return number(message, MAX_REGIONS as u64),
             Request::SET_MEM_TABLE => self.set_mem_table(message, host)?,
             Request::ADD_MEM_REG => self.add_mem_reg(message, host)?,
             Request::REM_MEM_REG => self.rem_mem_reg(message, host)?,
@@ -192,10 +191,12 @@ impl Session {
             Request::SEND_RARP => host.announce(mac_of(message.u64()?)),
             Request::NET_SET_MTU => self.set_mtu(message)?,
             Request::SET_BACKEND_REQ_FD => self.set_backend_channel(message)?,
+            Request::GET_INFLIGHT_FD => return self.get_inflight_fd(message),
+            Request::SET_INFLIGHT_FD => self.set_inflight_fd(message)?,
             Request::GET_CONFIG => return self.get_config(message),
             Request::SET_CONFIG => Self::set_config(message)?,
             Request::SET_STATUS => self.status = message.u64()? as u8,
-            Request::GET_STATUS => return number(u64::from(self.status)),
+            Request::GET_STATUS => return number(message, u64::from(self.status)),
             // U19
             _ => return Err(Violation::Unsupported(request as u32)),
         }
@@ -213,6 +214,10 @@ impl Session {
                 request: Request::SET_FEATURES,
                 extra,
             });
+        }
+        let packed = |features| NetFeatures(features).packed();
+        if self.is_running() && packed(self.features.unwrap_or(0)) != packed(features) {
+            return Err(Violation::FormatChange);
         }
         self.features = Some(features);
         let log = self.active_log();
@@ -251,13 +256,14 @@ impl Session {
         for index in 0..self.vrings.len() {
             self.stop(index, host);
             self.set_kick(index, Kick::Unset, host);
+            self.retire(index);
             self.vrings[index] = Vring::default();
             let mut queue = self.port.queues()[index].lock();
             queue.enabled = false;
             queue.base = 0;
-            queue.broken = None;
         }
         self.features = None;
+        self.inflight = None;
         self.mtu = None;
         self.status = 0;
     }

@@ -14,8 +14,6 @@ pub struct Vring {
     pub size: u32,
     /// Addresses, once set.
     pub addr: Option<VringAddr>,
-    /// Where the front end wants the ring to begin.
-    pub base: u32,
     /// How the driver's kicks arrive.
     pub kick: Kick,
 }
@@ -34,7 +32,7 @@ pub enum Kick {
 
 impl Vring {
     /// The ring's set-up, if the front end has said all that is needed. // U4: a ring starts at its kick descriptor
-    pub fn config(&self, features: NetFeatures) -> Option<RingConfig> {
+    pub fn config(&self, features: NetFeatures, base: u32) -> Option<RingConfig> {
         let addr = self.addr?;
         if matches!(self.kick, Kick::Unset) || self.size == 0 {
             return None;
@@ -48,7 +46,7 @@ impl Vring {
             packed: features.packed(),
             event_idx: features.event_idx(),
             in_order: features.in_order(),
-            base: self.base,
+            base,
         })
     }
 }

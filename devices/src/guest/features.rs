@@ -1,7 +1,7 @@
 //! The virtio-net features that are offered, and what the taken ones mean for the data path.
 
 use virtio_bindings::virtio_config::{
-    VIRTIO_F_ANY_LAYOUT, VIRTIO_F_IN_ORDER, VIRTIO_F_RING_PACKED, VIRTIO_F_VERSION_1,
+    VIRTIO_F_ANY_LAYOUT, VIRTIO_F_IN_ORDER, VIRTIO_F_RING_PACKED, VIRTIO_F_RING_RESET, VIRTIO_F_VERSION_1,
 };
 use virtio_bindings::virtio_net as net;
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
@@ -24,6 +24,8 @@ pub const OFFERED: u64 = bits(&[
     VIRTIO_F_VERSION_1,
     VIRTIO_F_ANY_LAYOUT,
     VIRTIO_F_IN_ORDER,
+    VIRTIO_F_RING_PACKED,
+    VIRTIO_F_RING_RESET,
     VIRTIO_RING_F_INDIRECT_DESC,
     VIRTIO_RING_F_EVENT_IDX,
     net::VIRTIO_NET_F_CSUM,
@@ -173,7 +175,8 @@ mod tests {
                 "{feature}"
             );
         }
-        // virtio 1.3, 6.1: a device that is not legacy offers VERSION_1 (G14).
+        // virtio 1.3, 6.1: a device that is not legacy offers VERSION_1 (G14), which packed rings and the reset of single
+        // queues are part of.
         assert!(NetFeatures(OFFERED).has(VIRTIO_F_VERSION_1));
     }
 

@@ -4,6 +4,7 @@ mod chain;
 mod descriptor;
 mod event;
 mod indirect;
+mod inflight;
 mod packed;
 mod place;
 mod split;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 pub use chain::{Buffer, Chain, ChainId};
 pub use descriptor::{LOOKAHEAD, Run};
+pub use inflight::{InflightBuffer, InflightError, InflightLayout};
 pub use packed::PackedRing;
 pub use split::SplitRing;
 
@@ -86,6 +88,12 @@ impl Ring {
             false => Ring::Split(SplitRing::start(config, memory, log)?),
             true => Ring::Packed(PackedRing::start(config, memory, log)?),
         })
+    }
+
+    /// Keeps the books of this ring, which has just started, in the region of a queue: if they were kept there before, a
+    /// packed ring goes on where they say. A buffer that has no room for them is left alone. // U16
+    pub fn track(&mut self, buffer: &Arc<InflightBuffer>, queue: usize) {
+        either!(self, ring => ring.track(buffer, queue));
     }
 
     /// Where the ring stands: what `GET_VRING_BASE` answers and `SET_VRING_BASE` gives. Split: the index of the next

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 use super::descriptor::{Descriptor, Lookahead, Ready, read_descriptor};
 use super::event::Event;
 use super::indirect::push_packed_table;
+use super::inflight::{InflightBuffer, PackedInflight, Slot};
 use super::place::Place;
 use super::{Chain, ChainId, MAX_QUEUE_SIZE, RingConfig, RingError, Run};
 use crate::memory::{DirtyLog, GuestMemory, RegionCache};
@@ -40,6 +41,7 @@ pub struct PackedRing {
     log: Option<Arc<DirtyLog>>,
     desc_log: Option<u64>,
     used_log: Option<u64>,
+    inflight: Option<PackedInflight>,
 }
 
 /// A chain that goes back to the driver.
@@ -109,7 +111,20 @@ impl PackedRing {
             log,
             desc_log,
             used_log: config.used_log,
+            inflight: None,
         })
+    }
+
+    /// Keeps the books of the ring, which has just started, in the region of a queue, and goes on where they say.
+    pub fn track(&mut self, buffer: &Arc<InflightBuffer>, queue: usize) {
+        let Some((inflight, place)) = PackedInflight::open(buffer, queue, self.slots(), self.next) else {
+            return;
+        };
+        self.inflight = Some(inflight);
+        // Descriptors may have been put back.
+        self.log_write(self.desc_log, 0, 16 * u64::from(self.size));
+        (self.next, self.seek, self.used, self.published) = (place, place, place, place);
+        self.filled |= place != Place::FIRST;
     }
 
     /// The place of the next chain to complete, in both halves: what was taken and not completed is taken anew by
@@ -229,6 +244,9 @@ impl PackedRing {
     /// Makes completed chains visible, all at once, and says whether the driver wants to be notified.
     #[inline]
     pub fn publish(&mut self) -> bool {
+        if self.inflight.is_some() && !self.completed.is_empty() {
+            self.keep_books();
+        }
         let Some((first, others)) = self.completed.split_first() else {
             return false;
         };
@@ -247,6 +265,9 @@ impl PackedRing {
                 place = place.after(used.chain.slots, self.size);
             }
             self.write_used(old, first);
+        }
+        if let Some(inflight) = &mut self.inflight {
+            inflight.after_publish(self.used);
         }
         self.completed.clear();
         self.published = self.used;
@@ -365,6 +386,28 @@ impl PackedRing {
         let target = unsafe { AtomicU64::from_ptr(self.desc.add(offset).cast()) };
         target.store(half.to_le(), Ordering::Release);
         self.log_write(self.desc_log, offset, 8);
+    }
+
+    /// Says in the books what becomes visible next, and how it was. The first descriptor is written last and at once.
+    fn keep_books(&mut self) {
+        let Some(mut inflight) = self.inflight.take() else {
+            return;
+        };
+        let mut place = self.published;
+        for used in &self.completed {
+            if place != self.published {
+                inflight.keep(self.slots(), place.index);
+            }
+            place = place.after(used.chain.slots, self.size);
+        }
+        inflight.before_publish(self.published, self.used);
+        self.inflight = Some(inflight);
+    }
+
+    fn slots(&self) -> &[Slot] {
+        // SAFETY: `start` checked that the ring holds `size` descriptors and is aligned to 16; both sides use atomic
+        // accesses, and `memory` keeps it mapped.
+        unsafe { std::slice::from_raw_parts(self.desc.cast(), usize::from(self.size)) }
     }
 
     fn ask(&self, event: Event) {

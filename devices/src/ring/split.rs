@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU16, Ordering, fence};
 
 use super::descriptor::{LOOKAHEAD, Lookahead, Ready, read_descriptor};
 use super::indirect::push_split_table;
+use super::inflight::{InflightBuffer, SplitInflight};
 use super::{Chain, ChainId, MAX_QUEUE_SIZE, RingConfig, RingError, Run};
 use crate::memory::{DirtyLog, GuestMemory, RegionCache};
 use crate::prefetch;
@@ -37,6 +38,7 @@ pub struct SplitRing {
     cache: RegionCache,
     log: Option<Arc<DirtyLog>>,
     used_log: Option<u64>,
+    inflight: Option<SplitInflight>,
 }
 
 /// A place in a ring, see [`SplitRing::mark`].
@@ -92,12 +94,18 @@ impl SplitRing {
             cache: RegionCache::default(),
             log,
             used_log: config.used_log,
+            inflight: None,
         };
         ring.next_avail = ring.used_index().load(Ordering::Acquire);
         ring.seen = ring.next_avail;
         ring.next_used = ring.next_avail;
         ring.published = ring.next_avail;
         Ok(ring)
+    }
+
+    /// Keeps the books of the ring in the region of a queue.
+    pub fn track(&mut self, buffer: &Arc<InflightBuffer>, queue: usize) {
+        self.inflight = SplitInflight::open(buffer, queue, self.size.into(), self.next_used);
     }
 
     /// Index of the next chain to take.
@@ -155,8 +163,10 @@ impl SplitRing {
     /// Takes the chain that [`Self::peek_run`] has shown.
     #[inline]
     pub fn take_run(&mut self) {
-        if self.ahead.pop().is_some() {
-            self.next_avail = self.next_avail.wrapping_add(1);
+        let Some(ready) = self.ahead.pop() else { return };
+        self.next_avail = self.next_avail.wrapping_add(1);
+        if let Some(inflight) = &mut self.inflight {
+            inflight.take(ready.id);
         }
     }
 
@@ -180,6 +190,9 @@ impl SplitRing {
             return Err(error);
         }
         self.next_avail = self.next_avail.wrapping_add(1);
+        if let Some(inflight) = &mut self.inflight {
+            inflight.take(ready.id);
+        }
         Ok(true)
     }
 
@@ -200,6 +213,9 @@ impl SplitRing {
         }
         self.next_avail = mark.next_avail;
         self.next_used = mark.next_used;
+        if let Some(inflight) = &mut self.inflight {
+            inflight.rewind(self.next_used.wrapping_sub(self.published));
+        }
     }
 
     /// Returns a chain to the driver, not yet visible, with `len` octets written to it.
@@ -212,6 +228,9 @@ impl SplitRing {
         unsafe { self.used.add(offset).cast::<u64>().write_unaligned(element) };
         self.log_used(offset, 8);
         self.next_used = self.next_used.wrapping_add(1);
+        if let Some(inflight) = &mut self.inflight {
+            inflight.complete(chain.id);
+        }
     }
 
     /// Makes completed chains visible, all at once, and says whether the driver wants to be notified.
@@ -221,7 +240,13 @@ impl SplitRing {
         if self.next_used == old {
             return false;
         }
+        if let Some(inflight) = &mut self.inflight {
+            inflight.before_publish();
+        }
         self.used_index().store(self.next_used, Ordering::Release);
+        if let Some(inflight) = &mut self.inflight {
+            inflight.after_publish(self.next_used);
+        }
         self.log_used(2, 2);
         self.published = self.next_used;
         // virtio 1.3, 2.7.13.4.1: the index must be visible before the driver's wish is read.
