@@ -6,7 +6,7 @@
 set -eu
 
 PACKAGES="
-    bpftool busybox-static ca-certificates clang cpio dash ethtool gcc ipxe-qemu iperf3 iproute2 iputils-ping kmod
+    bpftool busybox-static ca-certificates clang cpio dash dpdk-dev ethtool gcc ipxe-qemu iperf3 iproute2 iputils-ping kmod
     libbpf-dev libc6-dev llvm make pkg-config qemu-system-x86 tcpdump xz-utils
 "
 QEMU_WANTED=1:10.0

@@ -28,6 +28,24 @@ pub fn mounts(test: &str) -> bool {
     has(CAP_SYS_ADMIN) || missing(test, "CAP_SYS_ADMIN is missing")
 }
 
+/// Whether a program is installed.
+pub fn program(test: &str, name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).any(|directory| directory.join(name).is_file());
+    found || missing(test, &format!("{name} is not installed"))
+}
+
+/// Whether the processor has the instructions that DPDK's vectorised packed rings need.
+pub fn avx512(test: &str) -> bool {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let flags = info
+        .lines()
+        .find_map(|line| line.strip_prefix("flags"))
+        .unwrap_or_default();
+    let has = |flag: &str| flags.split_whitespace().any(|it| it == flag);
+    ["avx512f", "avx512bw", "avx512vl"].into_iter().all(has) || missing(test, "the processor has no AVX-512")
+}
+
 fn missing(test: &str, why: &str) -> bool {
     not_run(test, why);
     false

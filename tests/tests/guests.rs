@@ -312,6 +312,57 @@ fn traffic_survives_the_daemon_s_death() {
     assert!(shown.contains("UP,LOWER_UP"), "{shown}");
 }
 
+/// Bits of the features that a guest took (virtio 1.3, 6).
+fn took(daemon: &Netkitd, device: &str, bit: u32) -> bool {
+    let features = daemon.client().device(device).unwrap().attachment.features;
+    features.unwrap_or(0) >> bit & 1 == 1
+}
+
+#[test]
+fn a_guest_with_packed_rings_talks_to_one_with_split_rings() {
+    const RING_PACKED: u32 = 34;
+    let _alone = alone();
+    let daemon = pair("l2", "");
+    let packed = nic(&daemon, "nka").property("packed", "on");
+    let (a, b) = boot(
+        GuestConfig::new("nka").nic(packed),
+        GuestConfig::new("nkb").nic(nic(&daemon, "nkb")),
+    );
+    assert!(took(&daemon, "nka", RING_PACKED) && !took(&daemon, "nkb", RING_PACKED));
+    assert_pings(&a, B);
+    assert_pings(&b, A);
+    assert_pings6(&a, "fd00::2");
+    assert_flows("TCP from packed to split", &Iperf::tcp(), &a, &b, B);
+    assert_flows("TCP from split to packed", &Iperf::tcp().reverse(), &a, &b, B);
+    assert_flows("UDP from packed to split", &Iperf::udp("50M"), &a, &b, B);
+    a.reboot().unwrap();
+    set_up(&a, A, "fd00::1");
+    assert_pings(&a, B);
+}
+
+#[test]
+fn rings_are_resized_while_they_are_in_use() {
+    const RING_RESET: u32 = 40;
+    let _alone = alone();
+    let daemon = pair("l2", "");
+    let packed = nic(&daemon, "nka").property("packed", "on");
+    let (a, b) = boot(
+        GuestConfig::new("nka").nic(packed),
+        GuestConfig::new("nkb").nic(nic(&daemon, "nkb")),
+    );
+    assert_pings(&a, B);
+    // Linux resizes a ring by VIRTIO_F_RING_RESET, one after the other.
+    for (guest, device) in [(&a, "nka"), (&b, "nkb")] {
+        assert!(took(&daemon, device, RING_RESET), "{device}");
+        guest.check("ethtool -G eth0 rx 64 tx 128").unwrap();
+        let sizes = guest.check("ethtool -g eth0").unwrap();
+        let current = sizes.split("Current").nth(1).unwrap();
+        assert!(current.contains("64") && current.contains("128"), "{sizes}");
+    }
+    assert_pings(&a, B);
+    assert_flows("TCP over resized rings", &Iperf::tcp(), &a, &b, B);
+}
+
 #[test]
 fn a_guest_reaches_the_host_through_a_tap() {
     let _alone = alone();

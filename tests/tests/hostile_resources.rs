@@ -6,8 +6,11 @@ use std::time::{Duration, Instant};
 use netkit_tests::driver::memory::{SharedRegion, memory_file};
 use netkit_tests::driver::message::protocol;
 use netkit_tests::driver::packet::ethernet;
-use netkit_tests::driver::{Bystanders, End, FrontEnd, Pair, Setup};
+use netkit_tests::driver::{Bystanders, End, Format, FrontEnd, Pair, Setup};
+use netkit_tests::in_both_formats;
 use netkit_tests::netkitd::Netkitd;
+
+in_both_formats!(a_call_descriptor_that_is_made_to_block_holds_its_worker_up_for_a_moment);
 
 /// What a worker may be held up by one guest, with room for a busy machine.
 const MOMENT: Duration = Duration::from_secs(2);
@@ -29,12 +32,11 @@ fn acknowledged(end: &End) -> FrontEnd {
 }
 
 /// The front end shares the open file behind a call descriptor, so it can fill its counter and make writes to it block.
-#[test]
-fn a_call_descriptor_that_is_made_to_block_holds_its_worker_up_for_a_moment() {
+fn a_call_descriptor_that_is_made_to_block_holds_its_worker_up_for_a_moment(format: Format) {
     let daemon = daemon();
     let bystanders = Bystanders::start(&daemon);
     let pair = Pair::new(&daemon, "nk");
-    let (mut a, mut b) = pair.connect(&Setup::default()).expect("two guests");
+    let (mut a, mut b) = pair.connect(&format.linux()).expect("two guests");
     let frame = ethernet([2; 6], [4; 6], b"blocked");
     for round in 0..10 {
         let call = &b.queues[0].call;

@@ -10,12 +10,26 @@ use netkit_tests::driver::header::{GSO_NONE, GSO_TCPV4, GSO_UDP_L4, NEEDS_CSUM};
 use netkit_tests::driver::packet::{self, Carried, Host, carried, leave_segmentation};
 use netkit_tests::driver::stack::serve;
 use netkit_tests::driver::{
-    End, Header, NetDriver, Pair, PairConfig, Random, Received, Setup, Stack, feature, namespace,
+    End, Format, Header, NetDriver, Pair, PairConfig, Random, Received, Setup, Stack, feature, namespace,
 };
+use netkit_tests::in_both_formats;
 use netkit_tests::netkitd::Netkitd;
 use smoltcp::socket::{tcp, udp};
 use smoltcp::wire::{IpAddress, IpCidr};
 use std::time::Duration;
+
+in_both_formats!(
+    l2_guests_converse_over_ipv4,
+    l2_guests_converse_over_ipv6,
+    l3_guests_converse_over_ipv4,
+    l3_guests_converse_over_ipv6,
+    streams_pass_between_guests_of_all_combinations_of_features,
+    large_frames_arrive_whole_or_in_right_segments,
+    a_guest_and_the_host_exchange_datagrams_over_a_tap,
+    a_guest_and_the_host_exchange_streams_over_a_tap,
+    an_l3_guest_and_the_host_exchange_streams_over_a_tap,
+    every_frame_is_counted_once,
+);
 
 const STREAM: usize = 3 << 20;
 
@@ -54,7 +68,7 @@ fn guests(pair: &Pair, setups: [Setup; 2], version: u8) -> [Stack; 2] {
 }
 
 /// Every MTU and number of queues: an echo both ways, and a stream both ways.
-fn converse(mode: Mode, version: u8) {
+fn converse(format: Format, mode: Mode, version: u8) {
     let daemon = Netkitd::start();
     let [from, to] = addresses(version);
     for (mtu, queues) in [(1500, 1), (9000, 1), (1500, 2), (9000, 2)] {
@@ -63,7 +77,7 @@ fn converse(mode: Mode, version: u8) {
         let setup = Setup {
             pairs: usize::from(queues),
             mtu: mtu as usize,
-            ..Setup::default()
+            ..format.linux()
         };
         let [mut a, mut b] = guests(&pair, [setup.clone(), setup], version);
         ping(&mut a, &mut b, from, to, 5);
@@ -83,28 +97,24 @@ fn converse(mode: Mode, version: u8) {
     }
 }
 
-#[test]
-fn l2_guests_converse_over_ipv4() {
-    converse(Mode::L2, 4);
+fn l2_guests_converse_over_ipv4(format: Format) {
+    converse(format, Mode::L2, 4);
 }
 
-#[test]
-fn l2_guests_converse_over_ipv6() {
-    converse(Mode::L2, 6);
+fn l2_guests_converse_over_ipv6(format: Format) {
+    converse(format, Mode::L2, 6);
 }
 
-#[test]
-fn l3_guests_converse_over_ipv4() {
-    converse(Mode::L3, 4);
+fn l3_guests_converse_over_ipv4(format: Format) {
+    converse(format, Mode::L3, 4);
 }
 
-#[test]
-fn l3_guests_converse_over_ipv6() {
-    converse(Mode::L3, 6);
+fn l3_guests_converse_over_ipv6(format: Format) {
+    converse(format, Mode::L3, 6);
 }
 
 /// One of the 32 combinations of what a driver may take.
-fn combination(bits: u32) -> Setup {
+fn combination(format: Format, bits: u32) -> Setup {
     let on = |bit: u32| bits & 1 << bit != 0;
     let mut features = feature::VERSION_1;
     if on(0) {
@@ -125,17 +135,19 @@ fn combination(bits: u32) -> Setup {
     Setup {
         // Layouts differ from combination to combination too: 12 is the header alone.
         transmit_cuts: [&[][..], &[12], &[5, 4, 30, 1], &[12, 14, 20]][(bits / 2 % 4) as usize],
-        ..Setup::with(features)
+        ..format.with(features)
     }
 }
 
-#[test]
-fn streams_pass_between_guests_of_all_combinations_of_features() {
+fn streams_pass_between_guests_of_all_combinations_of_features(format: Format) {
     let daemon = Netkitd::start();
     let pair = Pair::new(&daemon, "nk");
     for bits in 0..32u32 {
         // Every combination sends and receives, each time against another one.
-        let setups = [combination(bits), combination((bits * 11 + 5) % 32)];
+        let setups = [
+            combination(format, bits),
+            combination(format, (bits * 11 + 5) % 32),
+        ];
         let [mut a, mut b] = guests(&pair, setups, if bits % 2 == 0 { 4 } else { 6 });
         let [from, to] = addresses(if bits % 2 == 0 { 4 } else { 6 });
         println!("{bits} {:?} {:?}", pair.a.drops(), pair.b.drops());
@@ -222,7 +234,7 @@ fn large_frames() -> Vec<Large> {
 }
 
 /// Receivers with every set of offloads and every kind of ring.
-fn receivers() -> Vec<Setup> {
+fn receivers(format: Format) -> Vec<Setup> {
     let offloads = [0, feature::GUEST_CSUM, feature::GUEST_OFFLOADS];
     let rings = [
         0,
@@ -232,22 +244,21 @@ fn receivers() -> Vec<Setup> {
     ];
     let mut all = Vec::new();
     for offload in offloads {
-        all.extend(rings.map(|ring| Setup::with(feature::VERSION_1 | offload | ring)));
+        all.extend(rings.map(|ring| format.with(feature::VERSION_1 | offload | ring)));
     }
     all
 }
 
-#[test]
-fn large_frames_arrive_whole_or_in_right_segments() {
+fn large_frames_arrive_whole_or_in_right_segments(format: Format) {
     let daemon = Netkitd::start();
     let pair = Pair::new(&daemon, "nk");
     let sender = Setup {
         transmit_cuts: &[12, 14, 1000, 7],
-        ..Setup::default()
+        ..format.linux()
     };
     let mut a = pair.a.connect(sender).unwrap();
     let mut frames = 0;
-    for setup in receivers() {
+    for setup in receivers(format) {
         let mut b = pair.b.connect(setup.clone()).unwrap();
         for large in large_frames() {
             a.send(0, &large.header, &large.frame);
@@ -319,7 +330,7 @@ fn arrives_in_segments(large: &Large, b: &mut NetDriver) {
 }
 
 /// A guest on one end of a pair, a tap of the host on the other, seen from inside the tap's namespace.
-fn beside_a_tap(mode: Mode, name: &str, inside: impl FnOnce(&mut Stack) + Send) {
+fn beside_a_tap(format: Format, mode: Mode, name: &str, inside: impl FnOnce(&mut Stack) + Send) {
     let daemon = Netkitd::start();
     let config = PairConfig {
         mode,
@@ -328,12 +339,16 @@ fn beside_a_tap(mode: Mode, name: &str, inside: impl FnOnce(&mut Stack) + Send) 
     let pair = Pair::unattached(&daemon, "nk", config);
     pair.b.attach(netkit_api::SocketMode::Server, 1);
     let tap = AttachmentSpec::Tap(TapSpec {
-        ifname: Some(format!("{name}{}", std::process::id() % 100_000)),
+        ifname: Some(format!(
+            "{name}{}{}",
+            &format!("{format:?}")[..1],
+            std::process::id() % 100_000
+        )),
         ..TapSpec::default()
     });
     daemon.client().attach(&pair.a.device, &tap).unwrap();
     let tap = pair.a.shown().attachment.ifname.unwrap();
-    let driver = pair.b.connect(Setup::default()).unwrap();
+    let driver = pair.b.connect(format.linux()).unwrap();
     let address = IpCidr::new(IpAddress::v4(10, 1, 0, 2), 24);
     let mut guest = Stack::new(driver, pair.b.guest_address(), &[address]);
     namespace::with_tap(&tap, || {
@@ -406,19 +421,16 @@ fn tcp_both_ways(guest: &mut Stack) {
     host.join().unwrap();
 }
 
-#[test]
-fn a_guest_and_the_host_exchange_datagrams_over_a_tap() {
-    beside_a_tap(Mode::L2, "nku", udp_echo);
+fn a_guest_and_the_host_exchange_datagrams_over_a_tap(format: Format) {
+    beside_a_tap(format, Mode::L2, "nku", udp_echo);
 }
 
-#[test]
-fn a_guest_and_the_host_exchange_streams_over_a_tap() {
-    beside_a_tap(Mode::L2, "nkt", tcp_both_ways);
+fn a_guest_and_the_host_exchange_streams_over_a_tap(format: Format) {
+    beside_a_tap(format, Mode::L2, "nkt", tcp_both_ways);
 }
 
-#[test]
-fn an_l3_guest_and_the_host_exchange_streams_over_a_tap() {
-    beside_a_tap(Mode::L3, "nkv", tcp_both_ways);
+fn an_l3_guest_and_the_host_exchange_streams_over_a_tap(format: Format) {
+    beside_a_tap(format, Mode::L3, "nkv", tcp_both_ways);
 }
 
 /// What a sender's counters say: transmitted, dropped, and why.
@@ -427,15 +439,14 @@ fn counted(end: &End) -> (u64, u64, Vec<(String, u64)>) {
     (statistics.tx_packets, statistics.tx_dropped, end.drops())
 }
 
-#[test]
-fn every_frame_is_counted_once() {
+fn every_frame_is_counted_once(format: Format) {
     let daemon = Netkitd::start();
     let pair = Pair::new(&daemon, "nk");
     let small = Setup {
         size: 16,
-        ..Setup::plain()
+        ..format.plain()
     };
-    let mut a = pair.a.connect(Setup::plain()).unwrap();
+    let mut a = pair.a.connect(format.plain()).unwrap();
     let mut sent = 0;
     let mut expected: Vec<(String, u64)> = Vec::new();
     let frame = packet::ethernet(A.mac, B.mac, &[7; 100]);

@@ -13,13 +13,44 @@ use netkit_tests::driver::memory::{BUFFERS, RINGS, SharedRegion, memory_file};
 use netkit_tests::driver::message::{
     NEED_REPLY, REPLY, VERSION, backend_request, longs, protocol, request, words,
 };
-use netkit_tests::driver::ring::Part;
+use netkit_tests::driver::ring::{DESC_INDIRECT, DESC_NEXT, PackedDescriptor, Part, Position, Ring};
 use netkit_tests::driver::{
-    End, FrontEnd, Header, NetDriver, Opening, Pair, PairConfig, Random, Setup, feature, packet,
+    End, Format, FrontEnd, Header, NetDriver, Opening, Pair, PairConfig, Random, Setup, feature, packet,
 };
+use netkit_tests::in_both_formats;
 use netkit_tests::netkitd::Netkitd;
 use vhost::VhostBackend;
 use vhost::vhost_user::{Frontend, VhostUserFrontend, VhostUserProtocolFeatures};
+
+in_both_formats!(
+    u02_rings_are_enabled_from_the_start_without_protocol_features,
+    u02_u03_a_ring_that_is_started_and_disabled_receives_nothing_and_is_drained,
+    u02_g01_nothing_is_touched_before_the_rings_start,
+    u04_u08_a_ring_stops_where_it_stood_and_goes_on_from_there,
+    u08_the_indices_wrap_around,
+    u05_the_memory_table_is_replaced_under_running_rings,
+    u05_a_descriptor_is_replaced_under_a_running_ring,
+    u05_u10_rings_wait_for_a_region_that_is_removed_and_added_again,
+    u05_a_buffer_may_lie_in_a_region_that_was_added_and_across_two,
+    u05_features_may_be_set_again_while_rings_run,
+    u06_g08_a_suspended_device_is_silent,
+    u07_every_page_that_is_written_is_logged_and_no_other,
+    u07_a_log_outlives_a_change_of_the_memory,
+    u09_rings_without_descriptors_are_polled,
+    u09_notifications_go_to_the_descriptor_that_was_given_last,
+    u09_a_new_call_descriptor_learns_of_what_was_used_before,
+    u12_an_mtu_is_taken_or_refused,
+    u13_a_guest_is_announced_to_everybody,
+    u17_reset_owner_disables_the_rings,
+    u17_g06_g07_g08_after_a_reset_the_device_is_as_new,
+    g02_a_ring_that_its_driver_broke_says_so_on_its_error_descriptor,
+    g04_every_valid_subset_of_the_features_works,
+    every_front_end_is_served_in_its_own_order,
+    a_front_end_with_fewer_queues_than_the_device_is_served_on_those,
+    posted_buffers_survive_a_new_connection_whatever_base_it_gives,
+    a_killed_daemon_loses_no_frame_and_no_buffer,
+    a_killed_daemon_wakes_a_driver_that_waits_for_room,
+);
 
 /// Long enough for something that is not to happen, to happen.
 const QUIET: Duration = Duration::from_millis(100);
@@ -155,18 +186,18 @@ fn u01_a_refused_request_for_an_answer_is_not_answered_with_something_else() {
 
 // U2 and U3: started or stopped, enabled or disabled.
 
-#[test]
-fn u02_rings_are_enabled_from_the_start_without_protocol_features() {
+fn u02_rings_are_enabled_from_the_start_without_protocol_features(format: Format) {
     let (_daemon, pair) = bench();
-    let setup = Setup::plain();
+    let setup = format.plain();
     let front_end = FrontEnd::connect(&pair.a.socket).unwrap();
     let mut a = NetDriver::prepare(front_end, setup.clone()).unwrap();
     a.fill(0);
     // A front end of old: no protocol features, no SET_VRING_ENABLE.
-    a.front_end.set_features(feature::VERSION_1).unwrap();
+    a.front_end.set_features(a.setup().features).unwrap();
     a.front_end.set_mem_table(a.memory.regions()).unwrap();
     for (index, ring) in a.ring_setups().iter().enumerate() {
         a.front_end.set_vring_num(index, u32::from(ring.size)).unwrap();
+        a.front_end.set_vring_base(index, format.start()).unwrap();
         a.front_end.set_vring_addr(index, &ring.addresses).unwrap();
         a.front_end.set_vring_call(index, ring.call).unwrap();
         a.front_end.set_vring_kick(index, ring.kick).unwrap();
@@ -176,10 +207,9 @@ fn u02_rings_are_enabled_from_the_start_without_protocol_features() {
     exchange(&mut a, &mut b);
 }
 
-#[test]
-fn u02_u03_a_ring_that_is_started_and_disabled_receives_nothing_and_is_drained() {
+fn u02_u03_a_ring_that_is_started_and_disabled_receives_nothing_and_is_drained(format: Format) {
     let (_daemon, pair) = bench();
-    let (mut a, mut b) = pair.connect(&Setup::default()).unwrap();
+    let (mut a, mut b) = pair.connect(&format.linux()).unwrap();
     for ring in 0..2 {
         a.front_end.set_vring_enable(ring, false).unwrap();
     }
@@ -203,12 +233,11 @@ fn u02_u03_a_ring_that_is_started_and_disabled_receives_nothing_and_is_drained()
     exchange(&mut a, &mut b);
 }
 
-#[test]
-fn u02_g01_nothing_is_touched_before_the_rings_start() {
+fn u02_g01_nothing_is_touched_before_the_rings_start(format: Format) {
     let (_daemon, pair) = bench();
-    let mut b = pair.b.connect(Setup::default()).unwrap();
+    let mut b = pair.b.connect(format.linux()).unwrap();
     let front_end = FrontEnd::connect(&pair.a.socket).unwrap();
-    let mut a = NetDriver::prepare(front_end, Setup::default()).unwrap();
+    let mut a = NetDriver::prepare(front_end, format.linux()).unwrap();
     a.negotiate().unwrap();
     a.fill(0);
     for number in 0..10 {
@@ -218,11 +247,12 @@ fn u02_g01_nothing_is_touched_before_the_rings_start() {
     // All but the descriptor that starts a ring.
     let rings = a.ring_setups();
     a.front_end
-        .set_features(feature::LINUX | feature::PROTOCOL_FEATURES)
+        .set_features(a.setup().features | feature::PROTOCOL_FEATURES)
         .unwrap();
     a.front_end.set_mem_table(a.memory.regions()).unwrap();
     for (index, ring) in rings.iter().enumerate() {
         a.front_end.set_vring_num(index, u32::from(ring.size)).unwrap();
+        a.front_end.set_vring_base(index, format.start()).unwrap();
         a.front_end.set_vring_addr(index, &ring.addresses).unwrap();
         a.front_end.set_vring_enable(index, true).unwrap();
     }
@@ -248,17 +278,17 @@ fn u02_g01_nothing_is_touched_before_the_rings_start() {
 
 // U4 and U8: where a ring starts and stops.
 
-#[test]
-fn u04_u08_a_ring_stops_where_it_stood_and_goes_on_from_there() {
+fn u04_u08_a_ring_stops_where_it_stood_and_goes_on_from_there(format: Format) {
     let (_daemon, pair) = bench();
-    let (mut a, mut b) = pair.connect(&Setup::default()).unwrap();
+    let (mut a, mut b) = pair.connect(&format.linux()).unwrap();
     flows(&mut a, &mut b, 70);
     a.flush();
-    assert_eq!(a.stop().unwrap(), [0, 70]);
-    assert_eq!(b.stop().unwrap(), [70, 0]);
+    let (start, after) = (format.start(), base(format, 256, 70));
+    assert_eq!(a.stop().unwrap(), [start, after]);
+    assert_eq!(b.stop().unwrap(), [after, start]);
     // Stopped once more, they stand where they stood.
-    assert_eq!(a.stop().unwrap(), [0, 70]);
-    assert_eq!(b.stop().unwrap(), [70, 0]);
+    assert_eq!(a.stop().unwrap(), [start, after]);
+    assert_eq!(b.stop().unwrap(), [after, start]);
     for number in 0..5 {
         assert!(a.try_send(0, &Header::default(), &frame(number)));
     }
@@ -269,7 +299,7 @@ fn u04_u08_a_ring_stops_where_it_stood_and_goes_on_from_there() {
         "a stopped ring was served"
     );
     for driver in [&mut b, &mut a] {
-        restart_rings(driver);
+        driver.restart().unwrap();
     }
     for number in 0..5 {
         assert_eq!(b.receive().frame, frame(number));
@@ -277,24 +307,20 @@ fn u04_u08_a_ring_stops_where_it_stood_and_goes_on_from_there() {
     exchange(&mut a, &mut b);
 }
 
-/// What a front end says when a stopped device goes on.
-fn restart_rings(driver: &mut NetDriver) {
-    for (index, ring) in driver.ring_setups().iter().enumerate() {
-        let front_end = &driver.front_end;
-        front_end.set_vring_num(index, u32::from(ring.size)).unwrap();
-        front_end.set_vring_base(index, ring.used_index).unwrap();
-        front_end.set_vring_addr(index, &ring.addresses).unwrap();
-        front_end.set_vring_kick(index, ring.kick).unwrap();
-        front_end.set_vring_call(index, ring.call).unwrap();
+/// Where a ring stands whose driver made so many chains available, one descriptor each, all of which were used (U8).
+fn base(format: Format, size: u32, chains: u32) -> u32 {
+    if format == Format::Split {
+        return chains & 0xffff;
     }
+    let place = Position::START.advanced((chains % (2 * size)) as u16, size as u16);
+    u32::from(place.encode()) * 0x1_0001
 }
 
-#[test]
-fn u08_the_indices_wrap_around() {
+fn u08_the_indices_wrap_around(format: Format) {
     let (_daemon, pair) = bench();
     let setup = Setup {
         size: 64,
-        ..Setup::default()
+        ..format.linux()
     };
     let (mut a, mut b) = pair.connect(&setup).unwrap();
     let count = (1u32 << 16) + 500;
@@ -313,8 +339,9 @@ fn u08_the_indices_wrap_around() {
         }
     }
     a.flush();
-    assert_eq!(a.stop().unwrap(), [0, count & 0xffff]);
-    assert_eq!(b.stop().unwrap(), [count & 0xffff, 0]);
+    let (start, after) = (format.start(), base(format, 64, count));
+    assert_eq!(a.stop().unwrap(), [start, after]);
+    assert_eq!(b.stop().unwrap(), [after, start]);
 }
 
 #[test]
@@ -322,16 +349,15 @@ fn u08_a_ring_that_never_started_answers_the_base_that_it_was_given() {
     let (_daemon, pair) = bench();
     let front_end = acknowledged(&pair.a);
     assert_eq!(front_end.vring_base(1).unwrap(), 0);
-    front_end.set_vring_base(1, 0xfedcu16).unwrap();
+    front_end.set_vring_base(1, 0xfedc).unwrap();
     assert_eq!(front_end.vring_base(1).unwrap(), 0xfedc);
 }
 
 // U5: changes under running rings.
 
-#[test]
-fn u05_the_memory_table_is_replaced_under_running_rings() {
+fn u05_the_memory_table_is_replaced_under_running_rings(format: Format) {
     let (_daemon, pair) = bench();
-    let (mut a, mut b) = pair.connect(&Setup::default()).unwrap();
+    let (mut a, mut b) = pair.connect(&format.linux()).unwrap();
     // VPP-1784: no SET_VRING_ADDR follows.
     for round in 0..50u32 {
         for number in 0..20 {
@@ -347,10 +373,9 @@ fn u05_the_memory_table_is_replaced_under_running_rings() {
     assert_eq!(pair.a.drops(), []);
 }
 
-#[test]
-fn u05_a_descriptor_is_replaced_under_a_running_ring() {
+fn u05_a_descriptor_is_replaced_under_a_running_ring(format: Format) {
     let (_daemon, pair) = bench();
-    let (mut a, mut b) = pair.connect(&Setup::default()).unwrap();
+    let (mut a, mut b) = pair.connect(&format.linux()).unwrap();
     for round in 0..200u32 {
         for number in 0..10 {
             assert!(a.try_send(0, &Header::default(), &frame(round * 10 + number)));
@@ -369,10 +394,9 @@ fn u05_a_descriptor_is_replaced_under_a_running_ring() {
     assert!(b.poll().is_none(), "a frame arrived twice");
 }
 
-#[test]
-fn u05_u10_rings_wait_for_a_region_that_is_removed_and_added_again() {
+fn u05_u10_rings_wait_for_a_region_that_is_removed_and_added_again(format: Format) {
     let (_daemon, pair) = bench();
-    let (mut a, mut b) = pair.connect(&Setup::default()).unwrap();
+    let (mut a, mut b) = pair.connect(&format.linux()).unwrap();
     // QEMU tells a region of another size so: away with it, and here it is again.
     for driver in [&a, &b] {
         let region = driver.memory.regions()[RINGS];
@@ -393,10 +417,9 @@ fn u05_u10_rings_wait_for_a_region_that_is_removed_and_added_again() {
     exchange(&mut a, &mut b);
 }
 
-#[test]
-fn u05_a_buffer_may_lie_in_a_region_that_was_added_and_across_two() {
+fn u05_a_buffer_may_lie_in_a_region_that_was_added_and_across_two(format: Format) {
     let (_daemon, pair) = bench();
-    let (mut a, mut b) = pair.connect(&Setup::default()).unwrap();
+    let (mut a, mut b) = pair.connect(&format.linux()).unwrap();
     let boundary = a.memory.regions()[BUFFERS].guest + a.memory.regions()[BUFFERS].size;
     let sent = packet::ethernet(A, B, &Random::new(1).octets(1000));
     let octets = [vec![0; 12], sent.clone()].concat();
@@ -416,12 +439,11 @@ fn u05_a_buffer_may_lie_in_a_region_that_was_added_and_across_two() {
     }
 }
 
-#[test]
-fn u05_features_may_be_set_again_while_rings_run() {
+fn u05_features_may_be_set_again_while_rings_run(format: Format) {
     let (_daemon, pair) = bench();
-    let (mut a, mut b) = pair.connect(&Setup::default()).unwrap();
+    let (mut a, mut b) = pair.connect(&format.linux()).unwrap();
     for extra in [feature::LOG_ALL, 0] {
-        let features = feature::LINUX | feature::PROTOCOL_FEATURES | extra;
+        let features = a.setup().features | feature::PROTOCOL_FEATURES | extra;
         a.front_end.set_features(features).unwrap();
         b.front_end.set_features(features).unwrap();
         exchange(&mut a, &mut b);
@@ -430,10 +452,9 @@ fn u05_features_may_be_set_again_while_rings_run() {
 
 // U6: silence.
 
-#[test]
-fn u06_g08_a_suspended_device_is_silent() {
+fn u06_g08_a_suspended_device_is_silent(format: Format) {
     let (_daemon, pair) = bench();
-    let (mut a, mut b) = pair.connect(&Setup::default()).unwrap();
+    let (mut a, mut b) = pair.connect(&format.linux()).unwrap();
     let offered = a.front_end.protocol_features().unwrap();
     a.front_end.set_protocol_features(offered).unwrap();
     let (ours, theirs) = UnixStream::pair().unwrap();
@@ -476,7 +497,7 @@ fn u06_g08_a_suspended_device_is_silent() {
     for queue in &a.queues {
         assert!(queue.call.read().is_err(), "a suspended device notified");
     }
-    restart_rings(&mut a);
+    a.restart().unwrap();
     exchange(&mut a, &mut b);
 }
 
@@ -495,21 +516,20 @@ fn contents(driver: &NetDriver) -> Vec<u8> {
 
 const PAGE: u64 = 4096;
 
-#[test]
-fn u07_every_page_that_is_written_is_logged_and_no_other() {
+fn u07_every_page_that_is_written_is_logged_and_no_other(format: Format) {
     let (_daemon, pair) = bench();
-    let (mut a, mut b) = pair.connect(&Setup::default()).unwrap();
+    let (mut a, mut b) = pair.connect(&format.linux()).unwrap();
     exchange(&mut a, &mut b);
     // A bit for each page below 4 GiB + 16 MiB.
     let log = Log::new((1 << 32) + (16 << 20));
     let answer = b.front_end.set_log_base(&log.file, log.octets, 0).unwrap();
     assert_eq!(answer.request, request::SET_LOG_BASE);
     assert!(log.pages().is_empty());
-    let base = feature::LINUX | feature::PROTOCOL_FEATURES;
+    let base = b.setup().features | feature::PROTOCOL_FEATURES;
     b.front_end.set_features(base | feature::LOG_ALL).unwrap();
     for (index, ring) in b.ring_setups().iter().enumerate() {
         let mut addresses = ring.addresses;
-        addresses.log = Some(b.queues[index].ring.used);
+        addresses.log = Some(b.queues[index].ring.device_area());
         b.front_end.set_vring_addr(index, &addresses).unwrap();
     }
     b.front_end.settle().unwrap();
@@ -520,14 +540,14 @@ fn u07_every_page_that_is_written_is_logged_and_no_other() {
     let logged = log.pages();
     let written: Vec<u64> = changed_pages(&b, &before, &after)
         .into_iter()
-        // What the driver itself has written: available rings and descriptors.
-        .filter(|page| !is_of_the_driver(&b, *page))
+        // The driver itself has written to its rings.
+        .filter(|page| !contains(&b.memory.regions()[RINGS], page * PAGE))
         .collect();
     assert!(written.len() > 10, "the test writes to many pages");
     for page in &written {
         assert!(logged.contains(page), "page {page:#x} was written and not logged");
     }
-    let used = b.queues[0].ring.used / PAGE;
+    let used = b.queues[0].ring.used_area() / PAGE;
     assert!(logged.contains(&used), "the used ring was not logged");
     for page in &logged {
         let region = b.memory.regions().iter().find(|it| contains(it, page * PAGE));
@@ -541,13 +561,12 @@ fn u07_every_page_that_is_written_is_logged_and_no_other() {
     assert!(log.pages().is_empty());
 }
 
-#[test]
-fn u07_a_log_outlives_a_change_of_the_memory() {
+fn u07_a_log_outlives_a_change_of_the_memory(format: Format) {
     let (_daemon, pair) = bench();
-    let (mut a, mut b) = pair.connect(&Setup::default()).unwrap();
+    let (mut a, mut b) = pair.connect(&format.linux()).unwrap();
     let log = Log::new((1 << 32) + (16 << 20));
     b.front_end.set_log_base(&log.file, log.octets, 0).unwrap();
-    let features = feature::LINUX | feature::PROTOCOL_FEATURES | feature::LOG_ALL;
+    let features = b.setup().features | feature::PROTOCOL_FEATURES | feature::LOG_ALL;
     b.front_end.set_features(features).unwrap();
     b.front_end.set_mem_table(b.memory.regions()).unwrap();
     log.clear();
@@ -560,13 +579,6 @@ fn u07_a_log_outlives_a_change_of_the_memory() {
 
 fn contains(region: &SharedRegion, guest: u64) -> bool {
     (region.guest..region.guest + region.size).contains(&guest)
-}
-
-fn is_of_the_driver(driver: &NetDriver, page: u64) -> bool {
-    driver.queues.iter().any(|queue| {
-        let (start, end) = (queue.ring.descriptors, queue.ring.used);
-        (start / PAGE..=end / PAGE).contains(&page)
-    }) || contains(&driver.memory.regions()[RINGS], page * PAGE)
 }
 
 fn changed_pages(driver: &NetDriver, before: &[u8], after: &[u8]) -> Vec<u64> {
@@ -621,14 +633,13 @@ impl Log {
 
 // U9: event descriptors.
 
-#[test]
-fn u09_rings_without_descriptors_are_polled() {
+fn u09_rings_without_descriptors_are_polled(format: Format) {
     let (_daemon, pair) = bench();
     for (kicks, calls) in [(false, true), (true, false), (false, false)] {
         let setup = Setup {
             kicks,
             calls,
-            ..Setup::default()
+            ..format.linux()
         };
         let (mut a, mut b) = pair.connect(&setup).unwrap();
         exchange(&mut a, &mut b);
@@ -638,10 +649,9 @@ fn u09_rings_without_descriptors_are_polled() {
     }
 }
 
-#[test]
-fn u09_notifications_go_to_the_descriptor_that_was_given_last() {
+fn u09_notifications_go_to_the_descriptor_that_was_given_last(format: Format) {
     let (_daemon, pair) = bench();
-    let (mut a, mut b) = pair.connect(&Setup::plain()).unwrap();
+    let (mut a, mut b) = pair.connect(&format.plain()).unwrap();
     exchange(&mut a, &mut b);
     let old = b.queues[0].call.try_clone().unwrap();
     let new = vmm_sys_util::eventfd::EventFd::new(vmm_sys_util::eventfd::EFD_NONBLOCK).unwrap();
@@ -665,14 +675,13 @@ fn u09_notifications_go_to_the_descriptor_that_was_given_last() {
 
 /// QEMU gives the call descriptor after the one that starts the ring. What is used in between would be notified to
 /// nobody, and a driver that waits for exactly that waits for ever; libvhost-user notifies a new descriptor at once.
-#[test]
-fn u09_a_new_call_descriptor_learns_of_what_was_used_before() {
+fn u09_a_new_call_descriptor_learns_of_what_was_used_before(format: Format) {
     let (_daemon, pair) = bench();
-    let mut b = pair.b.connect(Setup::default()).unwrap();
-    let mut a = pair.a.connect(Setup::default()).unwrap();
+    let mut b = pair.b.connect(format.linux()).unwrap();
+    let mut a = pair.a.connect(format.linux()).unwrap();
     a.front_end.set_vring_call(1, None).unwrap();
     // The driver's ring is full, and it sleeps until the first frame is taken.
-    a.queues[1].ring.set_used_event(&a.memory, 0);
+    a.queues[1].ring.arm_behind(&a.memory, 0);
     for number in 0..10 {
         assert!(a.try_send(0, &Header::default(), &frame(number)));
     }
@@ -843,14 +852,13 @@ fn u11_the_configuration_is_read_only_but_for_a_migration() {
 
 // U12 and U13: messages of network devices.
 
-#[test]
-fn u12_an_mtu_is_taken_or_refused() {
+fn u12_an_mtu_is_taken_or_refused(format: Format) {
     let (_daemon, pair) = bench();
     let mut b = pair
         .b
-        .connect(Setup::with(feature::LINUX | feature::MTU))
+        .connect(format.with(feature::LINUX | feature::MTU))
         .unwrap();
-    let mut a = pair.a.connect(Setup::default()).unwrap();
+    let mut a = pair.a.connect(format.linux()).unwrap();
     let set = |mtu: u64| {
         b.front_end
             .acknowledge(request::NET_SET_MTU, &longs(&[mtu]), &[])
@@ -871,10 +879,9 @@ fn u12_an_mtu_is_taken_or_refused() {
     assert_eq!(drops(&pair.a, "frame_too_long"), 1);
 }
 
-#[test]
-fn u13_a_guest_is_announced_to_everybody() {
+fn u13_a_guest_is_announced_to_everybody(format: Format) {
     let (_daemon, pair) = bench();
-    let (a, mut b) = pair.connect(&Setup::default()).unwrap();
+    let (a, mut b) = pair.connect(&format.linux()).unwrap();
     a.front_end.send_rarp(A).unwrap();
     let announcement = b.receive().frame;
     assert_eq!(announcement[..6], [0xff; 6]);
@@ -888,10 +895,9 @@ fn u13_a_guest_is_announced_to_everybody() {
 
 // U17: resets.
 
-#[test]
-fn u17_reset_owner_disables_the_rings() {
+fn u17_reset_owner_disables_the_rings(format: Format) {
     let (_daemon, pair) = bench();
-    let (mut a, mut b) = pair.connect(&Setup::default()).unwrap();
+    let (mut a, mut b) = pair.connect(&format.linux()).unwrap();
     a.front_end.reset_owner().unwrap();
     b.send_frame(&frame(0));
     b.flush();
@@ -902,10 +908,9 @@ fn u17_reset_owner_disables_the_rings() {
     exchange(&mut a, &mut b);
 }
 
-#[test]
-fn u17_g06_g07_g08_after_a_reset_the_device_is_as_new() {
+fn u17_g06_g07_g08_after_a_reset_the_device_is_as_new(format: Format) {
     let (_daemon, pair) = bench();
-    let (mut a, mut b) = pair.connect(&Setup::default()).unwrap();
+    let (mut a, mut b) = pair.connect(&format.linux()).unwrap();
     exchange(&mut a, &mut b);
     a.flush();
     a.front_end.set_status(0xf).unwrap();
@@ -940,17 +945,18 @@ fn u17_g06_g07_g08_after_a_reset_the_device_is_as_new() {
         assert!(queue.call.read().is_err(), "a reset device notified");
     }
     // The same features and more of everything as the first time, with other rings.
-    let mut again = NetDriver::prepare(a.front_end, Setup::default()).unwrap();
+    let mut again = NetDriver::prepare(a.front_end, format.linux()).unwrap();
     let slots = again.memory.regions().to_vec();
     let offered = again.front_end.features().unwrap();
-    assert_eq!(offered & feature::LINUX, feature::LINUX);
+    let features = again.setup().features;
+    assert_eq!(offered & features, features);
     again.fill(0);
     again
         .front_end
-        .set_features(feature::LINUX | feature::PROTOCOL_FEATURES)
+        .set_features(features | feature::PROTOCOL_FEATURES)
         .unwrap();
     again.front_end.set_mem_table(&slots).unwrap();
-    restart_rings(&mut again);
+    again.restart().unwrap();
     for ring in 0..2 {
         again.front_end.set_vring_enable(ring, true).unwrap();
     }
@@ -977,7 +983,8 @@ fn u19_an_unknown_or_malformed_message_ends_the_connection_and_nothing_else() {
     let bad: Vec<(u32, Vec<u8>)> = [0, 45, 200, u32::MAX]
         .into_iter()
         .map(|number| (number, Vec::new()))
-        // Requests that were not offered: IOTLB, crypto, postcopy, inflight, GPU, device state, shared objects.
+        // Requests that were not offered: IOTLB, crypto, postcopy, GPU, device state, shared objects; inflight regions
+        // without their description.
         .chain(
             [22, 23, 26, 27, 28, 29, 30, 31, 32, 33, 35, 41, 42, 43, 44].map(|number| (number, vec![0; 8])),
         )
@@ -1017,13 +1024,12 @@ fn u19_an_unknown_or_malformed_message_ends_the_connection_and_nothing_else() {
 
 // G2 to G5.
 
-#[test]
-fn g02_a_ring_that_its_driver_broke_says_so_on_its_error_descriptor() {
+fn g02_a_ring_that_its_driver_broke_says_so_on_its_error_descriptor(format: Format) {
     let (_daemon, pair) = bench();
-    let (mut a, mut b) = pair.connect(&Setup::default()).unwrap();
+    let (mut a, mut b) = pair.connect(&format.linux()).unwrap();
     exchange(&mut a, &mut b);
     a.flush();
-    // Five frames and an id that cannot be, seen together: the device is to take what comes before the fault.
+    // Five frames and a chain that cannot be, seen together: the device is to take what comes before the fault.
     for queue in &mut a.queues[1..] {
         let buffer = a.memory.allocate(BUFFERS, 200, 16);
         a.memory.write(buffer + 12, &frame(0));
@@ -1035,7 +1041,17 @@ fn g02_a_ring_that_its_driver_broke_says_so_on_its_error_descriptor() {
             };
             queue.ring.push(&a.memory, &[part]);
         }
-        queue.ring.offer(&a.memory, 9999);
+        match &mut queue.ring {
+            Ring::Split(ring) => ring.offer(&a.memory, 9999),
+            Ring::Packed(ring) => {
+                let at = ring.next_available();
+                let crime = PackedDescriptor {
+                    flags: DESC_INDIRECT | DESC_NEXT | at.available_flags(),
+                    ..PackedDescriptor::default()
+                };
+                ring.set_descriptor(&a.memory, at.slot, crime);
+            }
+        }
         queue.ring.publish(&a.memory);
         queue.kick.write(1).unwrap();
     }
@@ -1053,7 +1069,7 @@ fn g02_a_ring_that_its_driver_broke_says_so_on_its_error_descriptor() {
             "a delivered frame was not given back"
         );
     }
-    assert_eq!(a.front_end.vring_base(1).unwrap(), 105);
+    assert_eq!(a.front_end.vring_base(1).unwrap(), base(format, 256, 105));
 }
 
 #[test]
@@ -1085,11 +1101,12 @@ fn g03_g05_what_is_offered_is_known_and_has_what_it_needs() {
             "bit {bit} without any of {any:?}"
         );
     }
-    // G14, G16, and vhost-user's own.
-    let always = feature::VERSION_1 | feature::PROTOCOL_FEATURES | feature::LOG_ALL | feature::IN_ORDER;
+    // G14, and what the data path stands on.
+    let rings = feature::IN_ORDER | feature::RING_PACKED | feature::RING_RESET;
+    let always = feature::VERSION_1 | feature::PROTOCOL_FEATURES | feature::LOG_ALL | rings;
     assert_eq!(offered & always, always);
-    // Not ours: UFO both ways, packed rings, queue reset, RSS, hash reports, address translation, SR-IOV.
-    for bit in [10, 14, 33, 34, 37, 40, 57, 60] {
+    // Not ours: UFO both ways, RSS, hash reports, address translation, SR-IOV.
+    for bit in [10, 14, 33, 37, 57, 60] {
         assert_eq!(offered & 1 << bit, 0, "bit {bit}");
         let taken = longs(&[feature::VERSION_1 | 1 << bit]);
         assert_ne!(
@@ -1112,14 +1129,14 @@ fn g03_g05_what_is_offered_is_known_and_has_what_it_needs() {
     }
 }
 
-#[test]
-fn g04_every_valid_subset_of_the_features_works() {
+fn g04_every_valid_subset_of_the_features_works(format: Format) {
     let (_daemon, pair) = bench();
-    let mut b = pair.b.connect(Setup::default()).unwrap();
+    let mut b = pair.b.connect(format.linux()).unwrap();
     let mut random = Random::new(4);
     for _ in 0..60 {
         let drawn = random.number();
-        let mut features = drawn & (feature::LINUX | feature::IN_ORDER | feature::MTU | feature::MAC);
+        let known = feature::LINUX | feature::IN_ORDER | feature::RING_RESET | feature::MTU | feature::MAC;
+        let mut features = drawn & known | format.feature();
         if features & feature::CSUM == 0 {
             features &= !feature::HOST_OFFLOADS;
         }
@@ -1130,7 +1147,7 @@ fn g04_every_valid_subset_of_the_features_works() {
             opening: [Opening::Qemu, Opening::CloudHypervisor, Opening::VirtioUser]
                 [(drawn >> 60) as usize % 3],
             transmit_cuts: [&[][..], &[10], &[1, 2, 3, 4, 5]][(drawn >> 56) as usize % 3],
-            ..Setup::with(features)
+            ..format.with(features)
         };
         let mut a = pair.a.connect(setup).unwrap();
         flows(&mut a, &mut b, 20);
@@ -1145,8 +1162,7 @@ fn g04_every_valid_subset_of_the_features_works() {
 
 // The front ends that exist.
 
-#[test]
-fn every_front_end_is_served_in_its_own_order() {
+fn every_front_end_is_served_in_its_own_order(format: Format) {
     let daemon = Netkitd::start();
     let config = PairConfig {
         queues: 2,
@@ -1158,7 +1174,7 @@ fn every_front_end_is_served_in_its_own_order() {
             let setup = Setup {
                 opening,
                 pairs,
-                ..Setup::default()
+                ..format.linux()
             };
             let (mut a, mut b) = pair.connect(&setup).unwrap();
             for queue in 0..pairs {
@@ -1175,8 +1191,7 @@ fn every_front_end_is_served_in_its_own_order() {
     }
 }
 
-#[test]
-fn a_front_end_with_fewer_queues_than_the_device_is_served_on_those() {
+fn a_front_end_with_fewer_queues_than_the_device_is_served_on_those(format: Format) {
     let daemon = Netkitd::start();
     let config = PairConfig {
         queues: 4,
@@ -1185,7 +1200,7 @@ fn a_front_end_with_fewer_queues_than_the_device_is_served_on_those() {
     let pair = Pair::with(&daemon, "nk", config);
     let setup = |pairs| Setup {
         pairs,
-        ..Setup::default()
+        ..format.linux()
     };
     let mut a = pair.a.connect(setup(4)).unwrap();
     let mut b = pair.b.connect(setup(1)).unwrap();
@@ -1225,14 +1240,22 @@ fn the_front_end_of_rust_vmm_can_set_a_log() {
 
 // Reconnection.
 
-#[test]
-fn posted_buffers_survive_a_new_connection_whatever_base_it_gives() {
+/// A guest whose rings can go on with another daemon. A packed ring does not tell where it stood; the inflight region
+/// does (U16).
+fn lasting(format: Format) -> Setup {
+    Setup {
+        inflight: format == Format::Packed,
+        ..format.linux()
+    }
+}
+
+fn posted_buffers_survive_a_new_connection_whatever_base_it_gives(format: Format) {
     let (_daemon, pair) = bench();
     for opening in [Opening::Qemu, Opening::CloudHypervisor] {
         let setup = Setup {
             opening,
             size: 32,
-            ..Setup::default()
+            ..lasting(format)
         };
         let (mut a, mut b) = pair.connect(&setup).unwrap();
         for _ in 0..3 {
@@ -1272,10 +1295,9 @@ fn a_second_connection_waits_for_the_end_of_the_first() {
     exchange(&mut a, &mut b);
 }
 
-#[test]
-fn a_killed_daemon_loses_no_frame_and_no_buffer() {
+fn a_killed_daemon_loses_no_frame_and_no_buffer(format: Format) {
     let (mut daemon, pair) = bench();
-    let (mut a, mut b) = pair.connect(&Setup::default()).unwrap();
+    let (mut a, mut b) = pair.connect(&lasting(format)).unwrap();
     let (mut sent, mut received, mut twice) = (0u32, 0u32, 0u32);
     for round in 0..8 {
         for _ in 0..60 {
@@ -1314,16 +1336,15 @@ fn a_killed_daemon_loses_no_frame_and_no_buffer() {
     assert!(twice <= 8 * 64, "more than a burst was sent twice: {twice}");
 }
 
-#[test]
-fn a_killed_daemon_wakes_a_driver_that_waits_for_room() {
+fn a_killed_daemon_wakes_a_driver_that_waits_for_room(format: Format) {
     let (mut daemon, pair) = bench();
-    let (mut a, mut b) = pair.connect(&Setup::default()).unwrap();
+    let (mut a, mut b) = pair.connect(&lasting(format)).unwrap();
     exchange(&mut a, &mut b);
+    a.flush();
     daemon.kill();
     // The ring fills while nobody serves it, and the driver sleeps until the first of these is taken.
-    let first = a.queues[1].ring.available_index();
     while a.try_send(0, &Header::default(), &frame(0)) {}
-    a.queues[1].ring.set_used_event(&a.memory, first);
+    a.queues[1].ring.arm_behind(&a.memory, 0);
     let _ = a.queues[1].call.read();
     daemon.run();
     b.reconnect(&pair.b.socket).unwrap();

@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::feature;
+use super::format::Format;
 use super::front_end::FrontEnd;
 use super::header::Header;
+use super::inflight::Inflight;
 use super::memory::{BUFFERS, Memory};
 use super::opening::{Opening, RingSetup};
 use super::ring::{Part, Ring};
@@ -47,6 +49,8 @@ pub struct Setup {
     pub receive_parts: &'static [usize],
     /// Longest Ethernet frame without header that is received.
     pub mtu: usize,
+    /// Whether the back end is to note what it has taken and not used yet.
+    pub inflight: bool,
 }
 
 impl Default for Setup {
@@ -61,6 +65,7 @@ impl Default for Setup {
             transmit_cuts: &[],
             receive_parts: &[],
             mtu: 1500,
+            inflight: false,
         }
     }
 }
@@ -79,6 +84,14 @@ impl Setup {
         Setup {
             features,
             ..Setup::default()
+        }
+    }
+
+    /// The format of the rings.
+    pub fn format(&self) -> Format {
+        match self.has(feature::RING_PACKED) {
+            true => Format::Packed,
+            false => Format::Split,
         }
     }
 
@@ -122,6 +135,8 @@ pub struct Queue {
     /// Guest address of the buffer of each chain, by id.
     buffers: Vec<u64>,
     spare: Vec<u64>,
+    /// What the back end said when it stopped the ring.
+    last_base: u32,
 }
 
 /// A frame that was received.
@@ -148,6 +163,8 @@ pub struct NetDriver {
     pub queues: Vec<Queue>,
     /// What the back end offered.
     pub offered: u64,
+    /// What the back end notes in memory that outlives it.
+    pub inflight: Inflight,
     setup: Setup,
 }
 
@@ -178,6 +195,7 @@ impl NetDriver {
             memory,
             queues,
             offered: 0,
+            inflight: Inflight::new(setup.inflight),
             setup,
         })
     }
@@ -198,7 +216,13 @@ impl NetDriver {
     pub fn activate(&mut self) -> io::Result<()> {
         let rings = self.ring_setups();
         let opening = self.setup.opening;
-        opening.activate(&self.front_end, self.setup.features, &self.memory, &rings)?;
+        opening.activate(
+            &self.front_end,
+            self.setup.features,
+            &self.memory,
+            &rings,
+            &mut self.inflight,
+        )?;
         self.front_end.settle()
     }
 
@@ -232,10 +256,12 @@ impl NetDriver {
     /// The rings as the front end tells them.
     pub fn ring_setups(&self) -> Vec<RingSetup> {
         let setup = |queue: &Queue| RingSetup {
-            size: queue.ring.size,
+            size: queue.ring.size(),
             addresses: queue.ring.addresses(&self.memory),
-            available_index: queue.ring.available_index(),
-            used_index: queue.ring.used_index(&self.memory),
+            packed: self.has(feature::RING_PACKED),
+            available: queue.ring.available_base(),
+            used: queue.ring.used_base(&self.memory),
+            last_base: queue.last_base,
             kick: self.setup.kicks.then(|| queue.kick.as_raw_fd()),
             call: self.setup.calls.then(|| queue.call.as_raw_fd()),
             err: queue.err.as_raw_fd(),
@@ -434,16 +460,50 @@ impl NetDriver {
 
     /// Ends the rings as at a driver's reset, and says where they stood.
     pub fn stop(&mut self) -> io::Result<Vec<u32>> {
-        (0..self.queues.len())
-            .map(|ring| self.front_end.vring_base(ring))
-            .collect()
+        (0..self.queues.len()).map(|ring| self.stop_ring(ring)).collect()
+    }
+
+    /// Ends one ring, and says where it stood.
+    pub fn stop_ring(&mut self, ring: usize) -> io::Result<u32> {
+        let base = self.front_end.vring_base(ring)?;
+        self.queues[ring].last_base = base;
+        Ok(base)
+    }
+
+    /// What a front end says when one stopped ring goes on.
+    pub fn restart_ring(&self, index: usize) -> io::Result<()> {
+        let (front_end, ring) = (&self.front_end, &self.ring_setups()[index]);
+        front_end.set_vring_num(index, u32::from(ring.size))?;
+        front_end.set_vring_base(index, Opening::Qemu.base(ring))?;
+        front_end.set_vring_addr(index, &ring.addresses)?;
+        front_end.set_vring_kick(index, ring.kick)?;
+        front_end.set_vring_call(index, ring.call)
+    }
+
+    /// What a front end says when all stopped rings go on.
+    pub fn restart(&self) -> io::Result<()> {
+        (0..self.queues.len()).try_for_each(|index| self.restart_ring(index))
+    }
+
+    /// Resets one ring (virtio 1.3, 2.6.1): it is stopped, and starts again empty, elsewhere and with another size.
+    pub fn reset_ring(&mut self, index: usize, size: u16) -> io::Result<()> {
+        self.stop_ring(index)?;
+        let setup = Setup {
+            size,
+            ..self.setup.clone()
+        };
+        self.queues[index] = Queue::new(&mut self.memory, &setup, index)?;
+        if index.is_multiple_of(2) {
+            self.fill(index / 2);
+        }
+        self.restart_ring(index)
     }
 }
 
 impl Queue {
     fn new(memory: &mut Memory, setup: &Setup, index: usize) -> io::Result<Queue> {
-        let (event_idx, indirect) = (setup.has(feature::EVENT_IDX), setup.has(feature::INDIRECT));
-        let ring = Ring::new(memory, setup.size, event_idx, indirect);
+        let indirect = setup.has(feature::INDIRECT);
+        let ring = Ring::new(memory, setup.size, setup.features);
         let (count, len) = if index.is_multiple_of(2) {
             let lengths = setup.receive_lengths();
             let needed = if indirect { 1 } else { lengths.len() as u16 };
@@ -463,6 +523,7 @@ impl Queue {
             err: EventFd::new(EFD_NONBLOCK)?,
             buffers: vec![0; usize::from(setup.size)],
             spare,
+            last_base: setup.format().start(),
         };
         queue.ring.disarm(memory);
         Ok(queue)

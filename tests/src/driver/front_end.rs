@@ -1,5 +1,6 @@
 //! The front end's side of a vhost-user socket: any octets, any descriptors, and every message by name.
 
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
@@ -90,6 +91,16 @@ impl FrontEnd {
         self.answer_to(request)
     }
 
+    /// As [`Self::ask`], and gives the descriptor that came beside the answer's header, if one did.
+    pub fn ask_for_file(&self, request: u32, payload: &[u8]) -> io::Result<(Message, Option<File>)> {
+        self.send(request, VERSION, payload, &[])?;
+        let mut header = [0; HEADER_LEN];
+        let (received, file) = self.socket.recv_with_fd(&mut header)?;
+        (&self.socket).read_exact(&mut header[received..])?;
+        let message = payload_behind(&self.socket, header)?;
+        Ok((self.as_answer_to(request, message)?, file))
+    }
+
     /// Sends a request without an answer of its own, and gives what the back end acknowledges it with.
     pub fn acknowledge(&self, request: u32, payload: &[u8], fds: &[RawFd]) -> io::Result<u64> {
         self.send(request, VERSION | NEED_REPLY, payload, fds)?;
@@ -135,7 +146,10 @@ impl FrontEnd {
     }
 
     fn answer_to(&self, request: u32) -> io::Result<Message> {
-        let message = self.receive()?;
+        self.as_answer_to(request, self.receive()?)
+    }
+
+    fn as_answer_to(&self, request: u32, message: Message) -> io::Result<Message> {
         // DPDK's front end insists on exactly these flags.
         if (message.request, message.flags) != (request, VERSION | REPLY) {
             return Err(io::Error::other(format!(
@@ -239,13 +253,13 @@ impl FrontEnd {
         self.tell(request::SET_VRING_ADDR, &payload, &[])
     }
 
-    /// Where a ring starts: an index of a split one; of a packed one, both indexes with their wrap counters.
-    pub fn set_vring_base(&self, ring: usize, base: impl Into<u32>) -> io::Result<()> {
-        let payload = words(&[ring as u32, base.into()]);
+    /// Where a ring starts: the next available index, or what U8 says of a packed ring.
+    pub fn set_vring_base(&self, ring: usize, base: u32) -> io::Result<()> {
+        let payload = words(&[ring as u32, base]);
         self.tell(request::SET_VRING_BASE, &payload, &[])
     }
 
-    /// Stops a ring and gives the index that it is to go on from.
+    /// Stops a ring and gives the base that it is to go on from.
     pub fn vring_base(&self, ring: usize) -> io::Result<u32> {
         let answer = self.ask(request::GET_VRING_BASE, &words(&[ring as u32, 0]))?;
         match answer.payload.split_first_chunk::<4>() {
@@ -330,6 +344,10 @@ fn region_fields(region: &SharedRegion) -> Vec<u8> {
 pub fn receive(mut socket: &UnixStream) -> io::Result<Message> {
     let mut header = [0; HEADER_LEN];
     socket.read_exact(&mut header)?;
+    payload_behind(socket, header)
+}
+
+fn payload_behind(mut socket: &UnixStream, header: [u8; HEADER_LEN]) -> io::Result<Message> {
     let word = |at: usize| u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
     let mut payload = vec![0; word(8) as usize];
     socket.read_exact(&mut payload)?;

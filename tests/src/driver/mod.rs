@@ -12,12 +12,15 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+pub mod attack;
 mod bystanders;
 pub mod conversation;
 pub mod device;
 pub mod feature;
+mod format;
 pub mod front_end;
 pub mod header;
+pub mod inflight;
 pub mod memory;
 pub mod message;
 pub mod namespace;
@@ -31,6 +34,7 @@ pub mod stack;
 
 pub use bystanders::Bystanders;
 pub use device::{NetDriver, Received, Setup};
+pub use format::Format;
 pub use front_end::FrontEnd;
 pub use header::Header;
 pub use memory::Memory;

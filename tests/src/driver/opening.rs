@@ -5,8 +5,10 @@ use std::os::fd::RawFd;
 
 use super::feature;
 use super::front_end::{FrontEnd, RingAddresses};
+use super::inflight::Inflight;
 use super::memory::Memory;
 use super::message::{longs, protocol, request};
+use super::ring::Position;
 
 /// A front end that exists.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -27,10 +29,14 @@ pub struct RingSetup {
     pub size: u16,
     /// Where it is.
     pub addresses: RingAddresses,
-    /// Index in the available ring.
-    pub available_index: u16,
-    /// Index in the used ring.
-    pub used_index: u16,
+    /// Whether it is packed.
+    pub packed: bool,
+    /// Where the driver makes the next chain available, as half of a base (U8).
+    pub available: u16,
+    /// Where the device uses the next chain, as half of a base (U8).
+    pub used: u16,
+    /// What the back end said when the ring was stopped, or where a ring starts.
+    pub last_base: u32,
     /// Tells the device; `None` if it has to poll.
     pub kick: Option<RawFd>,
     /// Tells the driver; `None` if it polls.
@@ -45,6 +51,7 @@ const QEMU: u64 = protocol::MQ
     | protocol::REPLY_ACK
     | protocol::MTU
     | protocol::BACKEND_REQ
+    | protocol::INFLIGHT_SHMFD
     | protocol::RESET_DEVICE
     | protocol::CONFIGURE_MEM_SLOTS
     | protocol::STATUS;
@@ -52,6 +59,7 @@ const CLOUD_HYPERVISOR: u64 = protocol::MQ
     | protocol::LOG_SHMFD
     | protocol::REPLY_ACK
     | protocol::CONFIG
+    | protocol::INFLIGHT_SHMFD
     | protocol::CONFIGURE_MEM_SLOTS;
 const VIRTIO_USER: u64 = protocol::MQ | protocol::REPLY_ACK | protocol::STATUS;
 
@@ -80,21 +88,30 @@ impl Opening {
         features: u64,
         memory: &Memory,
         rings: &[RingSetup],
+        inflight: &mut Inflight,
     ) -> io::Result<()> {
         let features = features | feature::PROTOCOL_FEATURES;
         match self {
-            Opening::Qemu => activate_as_qemu(front_end, features, memory, rings),
-            Opening::CloudHypervisor => activate_as_cloud_hypervisor(front_end, features, memory, rings),
+            Opening::Qemu => activate_as_qemu(front_end, features, memory, rings, inflight),
+            Opening::CloudHypervisor => {
+                activate_as_cloud_hypervisor(front_end, features, memory, rings, inflight)
+            }
             Opening::VirtioUser => activate_as_virtio_user(front_end, features, memory, rings),
         }
     }
 
     /// Where a ring is told to go on after a broken connection.
-    fn base(self, ring: &RingSetup) -> u16 {
-        match self {
-            Opening::Qemu => ring.used_index,
+    pub fn base(self, ring: &RingSetup) -> u32 {
+        match (self, ring.packed) {
+            (Opening::Qemu, false) => ring.used.into(),
+            // Memory does not tell where a packed ring stood, so QEMU tells what it knows.
+            (Opening::Qemu, true) => ring.last_base,
             // The trap: buffers that were posted and not used would be skipped.
-            Opening::CloudHypervisor | Opening::VirtioUser => ring.available_index,
+            (Opening::CloudHypervisor | Opening::VirtioUser, false) => ring.available.into(),
+            // It has no packed rings; this is what it would have to say.
+            (Opening::CloudHypervisor, true) => u32::from(ring.used) * 0x1_0001,
+            // It knows nothing of the upper half, and its rings are always new.
+            (Opening::VirtioUser, true) => Position::START.encode().into(),
         }
     }
 }
@@ -137,7 +154,13 @@ fn activate_as_qemu(
     features: u64,
     memory: &Memory,
     rings: &[RingSetup],
+    inflight: &mut Inflight,
 ) -> io::Result<()> {
+    if inflight.is_wanted() {
+        // vhost_dev_prepare_inflight, for which the features are set one time more.
+        front_end.set_features(features)?;
+        inflight.share(front_end, rings)?;
+    }
     for (pair, of_pair) in rings.chunks(2).enumerate() {
         front_end.set_features(features)?;
         if pair == 0 {
@@ -176,12 +199,14 @@ fn activate_as_cloud_hypervisor(
     features: u64,
     memory: &Memory,
     rings: &[RingSetup],
+    inflight: &mut Inflight,
 ) -> io::Result<()> {
     front_end.set_features(features)?;
     front_end.set_mem_table(memory.regions())?;
     for (index, ring) in rings.iter().enumerate() {
         front_end.set_vring_num(index, u32::from(ring.size))?;
     }
+    inflight.share(front_end, rings)?;
     for (index, ring) in rings.iter().enumerate() {
         front_end.set_vring_addr(index, &ring.addresses)?;
         front_end.set_vring_base(index, Opening::CloudHypervisor.base(ring))?;

@@ -1,31 +1,12 @@
-//! The driver's side of a split virtqueue (virtio 1.3, 2.7), which takes the device at its word and checks it.
+//! The driver's side of a split virtqueue (virtio 1.3, 2.7).
 
 use std::collections::VecDeque;
 
-use super::front_end::RingAddresses;
-use super::memory::{Memory, RINGS};
+use super::{DESC_INDIRECT, DESC_NEXT, DESC_WRITE, Part, RingUse, TABLE, crosses, writable_len};
+use crate::driver::memory::{Memory, RINGS};
 
-/// A descriptor continues in another one.
-pub const DESC_NEXT: u16 = 1;
-/// A descriptor's buffer is written by the device.
-pub const DESC_WRITE: u16 = 2;
-/// A descriptor's buffer is a table of descriptors.
-pub const DESC_INDIRECT: u16 = 4;
 const AVAIL_NO_INTERRUPT: u16 = 1;
 const USED_NO_NOTIFY: u16 = 1;
-/// Descriptors of one indirect table.
-const TABLE: u16 = 32;
-
-/// One buffer of a chain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Part {
-    /// Guest address.
-    pub address: u64,
-    /// In octets.
-    pub len: u32,
-    /// Whether the device writes it.
-    pub writable: bool,
-}
 
 /// A descriptor as it lies in the table.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -36,9 +17,16 @@ pub struct Descriptor {
     pub next: u16,
 }
 
+/// A chain that the device has.
+#[derive(Debug)]
+struct Lent {
+    chain: Vec<u16>,
+    writable: u32,
+}
+
 /// A split virtqueue.
 #[derive(Debug)]
-pub struct Ring {
+pub struct SplitRing {
     /// Number of descriptors.
     pub size: u16,
     /// Guest address of the descriptor table.
@@ -47,53 +35,52 @@ pub struct Ring {
     pub available: u64,
     /// Guest address of the used ring.
     pub used: u64,
-    event_idx: bool,
-    indirect: bool,
+    how: RingUse,
     tables: u64,
     free: Vec<u16>,
-    /// Descriptors of each chain that the device has, oldest first.
-    outstanding: VecDeque<Vec<u16>>,
+    /// Chains that the device has, oldest first.
+    lent: VecDeque<Lent>,
     /// Chains that were written to the available ring.
     next_available: u16,
     /// The available index as the device sees it.
     published: u16,
-    /// Used elements that were taken.
+    /// Used chains that were taken.
     next_used: u16,
+    /// Chains that one used element stands for and that were not taken yet, and the octets written to the last.
+    announced: Option<(usize, u32)>,
 }
 
-impl Ring {
-    /// An empty ring. With `indirect` every chain lies in a table of its own.
-    pub fn new(memory: &mut Memory, size: u16, event_idx: bool, indirect: bool) -> Ring {
+impl SplitRing {
+    /// An empty ring.
+    pub fn new(memory: &mut Memory, size: u16, how: RingUse) -> SplitRing {
         let entries = u64::from(size);
-        Ring {
+        SplitRing {
             size,
             descriptors: memory.allocate(RINGS, 16 * entries, 16),
             available: memory.allocate(RINGS, 6 + 2 * entries, 2),
             used: memory.allocate(RINGS, 6 + 8 * entries, 4),
-            event_idx,
-            indirect,
+            how,
             tables: memory.allocate(RINGS, 16 * u64::from(TABLE) * entries, 16),
             free: (0..size).rev().collect(),
-            outstanding: VecDeque::new(),
+            lent: VecDeque::new(),
             next_available: 0,
             published: 0,
             next_used: 0,
+            announced: None,
         }
     }
 
-    /// Where it is, for the back end.
-    pub fn addresses(&self, memory: &Memory) -> RingAddresses {
-        RingAddresses {
-            descriptors: memory.user(self.descriptors),
-            available: memory.user(self.available),
-            used: memory.user(self.used),
-            log: None,
+    /// Guest address of the first descriptor of a chain that is written at `slot`, in its table if it has one.
+    pub fn first_descriptor(&self, slot: u16) -> u64 {
+        match self.how.indirect {
+            true => self.tables + 16 * u64::from(TABLE) * u64::from(slot),
+            false => self.descriptors + 16 * u64::from(slot),
         }
     }
 
     /// How many chains the device has.
     pub fn outstanding(&self) -> usize {
-        self.outstanding.len()
+        self.lent.len()
     }
 
     /// How many descriptors are free.
@@ -113,13 +100,16 @@ impl Ring {
 
     /// Writes a chain into the ring, and gives its id. The device sees it when it is [published](Self::publish).
     pub fn push(&mut self, memory: &Memory, parts: &[Part]) -> u16 {
-        let chain = if self.indirect {
+        let chain = if self.how.indirect {
             self.write_indirect(memory, parts)
         } else {
             self.write_direct(memory, parts)
         };
         let head = chain[0];
-        self.outstanding.push_back(chain);
+        self.lent.push_back(Lent {
+            chain,
+            writable: writable_len(parts),
+        });
         self.offer(memory, head);
         head
     }
@@ -139,7 +129,7 @@ impl Ring {
         }
         self.set_available_index(memory, self.next_available);
         self.published = self.next_available;
-        if self.event_idx {
+        if self.how.event_idx {
             let event: u16 = memory.load(self.used + 4 + 8 * u64::from(self.size));
             return crosses(event, self.published, old);
         }
@@ -159,25 +149,38 @@ impl Ring {
     /// Takes the next chain that the device has used: its id and the octets written to it.
     ///
     /// # Panics
-    /// If it is not the oldest chain that the device had: this device promises to complete in order.
+    /// If the device used something that it did not have, or not the oldest chain.
     pub fn pop(&mut self, memory: &Memory) -> Option<(u16, u32)> {
-        let found = self.used_index(memory);
-        if found == self.next_used {
+        let (batch, len) = match self.announced.take() {
+            Some(rest) => rest,
+            None => self.announcement(memory)?,
+        };
+        let lent = self.lent.pop_front().expect("counted by the announcement");
+        self.free.extend(lent.chain.iter().rev());
+        self.next_used = self.next_used.wrapping_add(1);
+        if batch == 1 {
+            return Some((lent.chain[0], len));
+        }
+        self.announced = Some((batch - 1, len));
+        // virtio 1.3, 2.7.9: skipped buffers were used completely.
+        Some((lent.chain[0], lent.writable))
+    }
+
+    /// What the next used element announces, if there is one: how many chains, and the octets written to the last.
+    fn announcement(&self, memory: &Memory) -> Option<(usize, u32)> {
+        let ahead = self.ready(memory);
+        if ahead == 0 {
             return None;
         }
-        let ahead = usize::from(found.wrapping_sub(self.next_used));
-        assert!(
-            ahead <= self.outstanding.len(),
-            "the device used {ahead} chains and had {}",
-            self.outstanding.len()
-        );
+        let lent = self.lent.len();
+        assert!(ahead <= lent, "the device used {ahead} chains and had {lent}");
         let element = self.used + 4 + 8 * u64::from(self.next_used % self.size);
         let (head, len) = (memory.load::<u32>(element), memory.load::<u32>(element + 4));
-        let chain = self.outstanding.pop_front().expect("counted above");
-        assert_eq!(head, u32::from(chain[0]), "a chain was used out of order");
-        self.free.extend(chain.iter().rev());
-        self.next_used = self.next_used.wrapping_add(1);
-        Some((chain[0], len))
+        let mut visible = self.lent.iter().take(ahead);
+        let found = visible.position(|it| u32::from(it.chain[0]) == head);
+        let found = found.unwrap_or_else(|| panic!("the device used id {head}, which it does not have"));
+        assert!(found == 0 || self.how.in_order, "a chain was used out of order");
+        Some((found + 1, len))
     }
 
     /// How many chains the device has used that were not taken yet.
@@ -187,7 +190,7 @@ impl Ring {
 
     /// Asks to be notified of the next chain that is used, and says whether there is one already.
     pub fn arm(&self, memory: &Memory) -> bool {
-        if self.event_idx {
+        if self.how.event_idx {
             self.set_used_event(memory, self.next_used);
         } else {
             memory.store(self.available, 0u16);
@@ -197,15 +200,19 @@ impl Ring {
 
     /// Asks not to be notified.
     pub fn disarm(&self, memory: &Memory) {
-        if self.event_idx {
+        if self.how.event_idx {
             self.set_used_event(memory, self.next_used.wrapping_sub(1));
         } else {
             memory.store(self.available, AVAIL_NO_INTERRUPT);
         }
     }
 
-    /// With EVENT_IDX: asks to be notified when the used index moves past this one.
-    pub fn set_used_event(&self, memory: &Memory, index: u16) {
+    /// Asks to be notified when the chain behind so many others is used.
+    pub fn arm_behind(&self, memory: &Memory, others: u16) {
+        self.set_used_event(memory, self.next_used.wrapping_add(others));
+    }
+
+    fn set_used_event(&self, memory: &Memory, index: u16) {
         memory.store(self.available + 4 + 2 * u64::from(self.size), index);
     }
 
@@ -257,9 +264,4 @@ fn descriptor_of(part: &Part, next: Option<u16>) -> Descriptor {
         flags: write | chained,
         next: next.unwrap_or(0),
     }
-}
-
-/// Whether an index that goes from `old` to `new` passes `event` (virtio 1.3, 2.7.7.1).
-fn crosses(event: u16, new: u16, old: u16) -> bool {
-    new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old)
 }
