@@ -51,6 +51,8 @@ enum State {
 #[derive(Debug, Default)]
 pub struct WatchList {
     served: Vec<Option<Served>>,
+    /// How many are served.
+    count: usize,
     busy: Vec<Place>,
     /// The one that waits longest for its look comes first.
     idle: VecDeque<Place>,
@@ -63,6 +65,7 @@ impl WatchList {
         if self.served.len() <= place {
             self.served.resize_with(place + 1, || None);
         }
+        self.count += 1;
         self.served[place] = Some(Served {
             source,
             slot: None,
@@ -78,6 +81,7 @@ impl WatchList {
     /// Lets a source go for good. It is not told to kick: whoever serves it next begins with polling it.
     pub fn leave(&mut self, place: Place) {
         if self.served.get_mut(place).and_then(Option::take).is_some() {
+            self.count -= 1;
             self.busy.retain(|it| *it != place);
             self.idle.retain(|it| *it != place);
         }
@@ -116,6 +120,11 @@ impl WatchList {
     /// Whether no source is polled.
     pub fn is_asleep(&self) -> bool {
         self.busy.is_empty() && self.idle.is_empty()
+    }
+
+    /// Whether there is a source that would have to kick to be noticed.
+    pub fn has_sleepers(&self) -> bool {
+        self.count > self.busy.len() + self.idle.len()
     }
 
     /// The busy source with this index; there is none past the last.

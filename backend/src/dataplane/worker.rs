@@ -15,6 +15,8 @@ use super::watch_list::{Place, Served, WatchList};
 const LOOK_BUSY: Duration = Duration::from_micros(50);
 /// The same while there are none and the time is free.
 const LOOK_IDLE: Duration = Duration::from_micros(4);
+/// The same while no source sleeps: only the control thread has something to say then, and can wait.
+const LOOK_ALONE: Duration = Duration::from_micros(500);
 /// Idle sources that are polled after a round over the busy ones: few, so that a thousand of them cost the busy ones
 /// next to nothing, and each has its turn all the same.
 const IDLE_POLLS: usize = 1;
@@ -75,12 +77,15 @@ impl Worker {
         while self.shared.plan.is_current(reading) && !self.sources.is_asleep() && !self.is_ending {
             let is_busy = self.round(reading, now);
             let start = std::mem::replace(&mut now, Instant::now());
-            let pause = if is_busy {
+            if is_busy {
                 self.note_work(now.saturating_duration_since(start));
-                LOOK_BUSY
             } else {
                 std::hint::spin_loop();
-                LOOK_IDLE
+            }
+            let pause = match (self.sources.has_sleepers(), is_busy) {
+                (false, _) => LOOK_ALONE,
+                (true, true) => LOOK_BUSY,
+                (true, false) => LOOK_IDLE,
             };
             if now.saturating_duration_since(self.looked) >= pause {
                 self.look(0);
