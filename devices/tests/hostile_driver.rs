@@ -552,7 +552,7 @@ impl Pair {
     fn fill(&self, octets: &[u8]) {
         let mut delivered = 0;
         loop {
-            let mut burst = ReceiveBurst::open(self.port.receive_queue(0));
+            let mut burst = ReceiveBurst::open(self.port.receive_queue(0), 1);
             match burst.write(&mut Frame::from_octets(octets), &mut Frame::new()) {
                 Ok(()) => delivered += 1,
                 Err(_) => break,
@@ -818,9 +818,9 @@ fn an_available_entry_that_flips_is_returned_as_it_was_taken() {
                 let element = driver.used_element(driver.used_index()).start;
                 match look_at(&mut driver, &mut ring, &mut chain) {
                     Ok(()) => {
-                        assert_eq!(chain.readable()[0].guest, BUFFERS + u64::from(chain.id.id));
-                        assert_eq!(driver.ram.read::<u32>(element), u32::from(chain.id.id));
-                        Ok(chain.id.id)
+                        assert_eq!(chain.readable()[0].guest, BUFFERS + u64::from(chain.id.id()));
+                        assert_eq!(driver.ram.read::<u32>(element), u32::from(chain.id.id()));
+                        Ok(chain.id.id())
                     }
                     Err(RingError::BadIndex(index)) => Err(index),
                     Err(error) => panic!("{error}"),

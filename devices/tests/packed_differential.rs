@@ -9,7 +9,7 @@ use common::chaos::TILES;
 use common::driver::{Driver, Part, Used};
 use common::packed::{EVENT_DESC, EVENT_DISABLE, EVENT_ENABLE, FIRST, PackedDriver, step};
 use common::ram::Ram;
-use devices::ring::{Chain, PackedRing, Ring, RingConfig};
+use devices::ring::{Chain, LOOKAHEAD, PackedRing, Ring, RingConfig};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -104,7 +104,7 @@ impl Twins {
             assert_eq!(pieces(&chains[0]), pieces(&chains[1]));
             assert_eq!(chains[0].readable_len(), chains[1].readable_len());
             assert_eq!(chains[0].writable_len(), chains[1].writable_len());
-            assert_eq!(chains.each_ref().map(|chain| chain.id.id), self.ids[n]);
+            assert_eq!(chains.each_ref().map(|chain| chain.id.id()), self.ids[n]);
             for (ring, chain) in self.rings.iter_mut().zip(&chains) {
                 ring.complete(chain.id, len(n));
             }
@@ -232,7 +232,7 @@ proptest! {
                 }
                 Step::Prepare => {
                     for ring in &mut twins.rings {
-                        ring.prepare().unwrap();
+                        ring.prepare(LOOKAHEAD).unwrap();
                     }
                 }
                 Step::Ask(true) => {

@@ -16,7 +16,7 @@ use common::ram::{PATCHWORK, Ram, contents};
 use common::{cases, within};
 use devices::guest::{GuestPort, NetFeatures, ReceiveBurst, Transmitted, transmit};
 use devices::packet::{Frame, LINEAR_LEN};
-use devices::ring::{Chain, ChainId, MAX_CHAIN_BUFFERS, PackedRing, Ring, RingConfig, RingError};
+use devices::ring::{Chain, ChainId, LOOKAHEAD, MAX_CHAIN_BUFFERS, PackedRing, Ring, RingConfig, RingError};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -66,8 +66,8 @@ impl Pair {
                 | Transmitted::TooLong(chain) => chain,
             };
             assert!(frame.tail().len() <= MAX_CHAIN_BUFFERS);
-            assert!(chain.slots > 0);
-            slots += chain.slots;
+            assert!(chain.slots() > 0);
+            slots += chain.slots();
             assert!(slots <= self.driver.size, "more than the ring has room for");
             let ring = queue.ring.as_mut().unwrap();
             ring.complete(chain, 0);
@@ -84,7 +84,7 @@ impl Pair {
     /// Delivers frames until the ring is broken or there were as many as it has room for.
     fn fill(&self, octets: &[u8]) {
         for _ in 0..4 * self.driver.size {
-            let mut burst = ReceiveBurst::open(self.port.receive_queue(0));
+            let mut burst = ReceiveBurst::open(self.port.receive_queue(0), 1);
             let written = burst.write(&mut Frame::from_octets(octets), &mut Frame::new());
             if written.is_err() {
                 break;
@@ -178,7 +178,7 @@ proptest! {
             Ok(mut ring) => {
                 prop_assert!(ring.position() & 0x7fff < size.into());
                 let _ = ring.ever_filled();
-                let _ = ring.prepare();
+                let _ = ring.prepare(LOOKAHEAD);
                 ring.request_kicks();
             }
             Err(error) => prop_assert_eq!(error, RingError::BadBase { base, size }),
@@ -304,12 +304,12 @@ fn descriptors_that_change_after_they_were_looked_at_are_used_as_they_were() {
         }]);
     }
     let mut ring = driver.start(false);
-    assert_eq!(ring.prepare(), Ok(4));
+    assert_eq!(ring.prepare(LOOKAHEAD), Ok(4));
     ram.put(driver.desc, &[0xff; 64]);
     let mut chain = Chain::default();
     for n in 0..4 {
         assert_eq!(ring.take(&mut chain), Ok(true));
-        assert_eq!(chain.id, ChainId { id: n, slots: 1 });
+        assert_eq!(chain.id, ChainId::new(n, 1));
         assert_eq!(chain.readable()[0].guest, BUFFERS + u64::from(n));
         ring.complete(chain.id, 0);
     }
@@ -422,7 +422,7 @@ fn flags_that_flip_are_those_that_were_looked_at() {
             sees_only(expected, || match look_at(&mut ring, &mut chain) {
                 Ok(true) => {
                     let buffers = chain.readable().iter();
-                    Ok((chain.id.slots, buffers.map(|it| (it.guest, it.len)).collect()))
+                    Ok((chain.id.slots(), buffers.map(|it| (it.guest, it.len)).collect()))
                 }
                 Ok(false) => Ok((0, vec![])),
                 Err(error) => {

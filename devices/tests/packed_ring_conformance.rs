@@ -102,7 +102,7 @@ fn p01_chains_are_taken_in_ring_order() {
             for (n, id) in ids.iter().enumerate() {
                 let chain = take(&mut ring);
                 assert_eq!(chain.readable()[0].guest, BUFFERS + (count + n as u64) % 1000);
-                assert_eq!(chain.id, ChainId { id: *id, slots: 1 });
+                assert_eq!(chain.id, ChainId::new(*id, 1));
                 ring.complete(chain.id, 0);
             }
             assert!(nothing_to_take(&mut ring));
@@ -164,7 +164,7 @@ fn p02_a_driver_on_another_cpu_never_sees_a_part_of_what_is_published_together()
                         std::thread::yield_now();
                     }
                     for n in 0..BATCH {
-                        ring.complete(ChainId { id: n, slots: 1 }, batch + 1);
+                        ring.complete(ChainId::new(n, 1), batch + 1);
                     }
                     ring.publish();
                 }
@@ -236,7 +236,7 @@ fn p03_writable_buffers_are_not_read() {
     }
     let mut ring = driver.start(false);
     let before = driver.ram.touched_pages();
-    assert_eq!(ring.prepare(), Ok(8));
+    assert_eq!(ring.prepare(LOOKAHEAD), Ok(8));
     for _ in 0..8 {
         let chain = take(&mut ring).id;
         ring.complete(chain, 1);
@@ -282,7 +282,7 @@ fn p04_a_list_is_not_looked_at_before_its_first_descriptor_is_available() {
     ]);
     let whole: u16 = driver.ram.load(driver.flags_at(0));
     driver.ram.store(driver.flags_at(0), 0u16);
-    assert_eq!(ring.prepare(), Ok(0));
+    assert_eq!(ring.prepare(LOOKAHEAD), Ok(0));
     assert!(nothing_to_take(&mut ring) && !ring.ever_filled());
     driver.ram.store(driver.flags_at(0), whole);
     assert_eq!(take(&mut ring).readable_len(), 6);
@@ -364,8 +364,8 @@ fn p06_lists_and_tables_are_read_in_their_order() {
             assert_eq!(contents(chain.readable()), message, "pieces of {piece}");
             assert_eq!((chain.readable_len(), chain.writable_len()), (200, 0));
             let slots = if is_indirect { 1 } else { parts.len() as u16 };
-            assert_eq!(chain.id, ChainId { id, slots });
-            assert_eq!(take(&mut ring).id.id, follower);
+            assert_eq!(chain.id, ChainId::new(id, slots));
+            assert_eq!(take(&mut ring).id.id(), follower);
         }
     }
 }
@@ -420,7 +420,7 @@ fn p07_a_list_may_take_up_the_whole_ring_and_no_more() {
             for _ in 0..5 {
                 let id = driver.post(&parts);
                 let chain = take(&mut ring);
-                assert_eq!(chain.id, ChainId { id, slots: size });
+                assert_eq!(chain.id, ChainId::new(id, size));
                 assert_eq!(chain.writable_len(), u64::from(size));
                 ring.complete(chain.id, 3);
                 ring.publish();
@@ -592,7 +592,7 @@ fn p09_kicks_that_come_while_they_are_asked_for_are_not_missed() {
             assert!(!ring.request_kicks());
             driver.post(&[readable(BUFFERS, 1)]);
             assert!(ring.request_kicks(), "a chain is waiting");
-            assert_eq!(ring.prepare(), Ok(1));
+            assert_eq!(ring.prepare(LOOKAHEAD), Ok(1));
             assert!(ring.request_kicks(), "looked at is waiting");
             take(&mut ring);
             assert!(!ring.request_kicks(), "taken is not waiting");
@@ -607,7 +607,7 @@ fn p09_a_kick_for_nothing_does_nothing() {
     use_chains(&mut driver, &mut ring, 5);
     let before = driver.ram.snapshot();
     for _ in 0..3 {
-        assert_eq!(ring.prepare(), Ok(0));
+        assert_eq!(ring.prepare(LOOKAHEAD), Ok(0));
         assert!(!ring.publish());
     }
     driver.ram.assert_kept(&before, &[]);
@@ -781,7 +781,7 @@ fn a_ring_rewinds_to_where_it_was_marked() {
         ring.rewind(mark);
         let position = u32::from(step(place, 2, 9));
         assert_eq!(ring.position(), position | position << 16);
-        assert_eq!(ring.prepare(), Ok(6));
+        assert_eq!(ring.prepare(LOOKAHEAD), Ok(6));
         let again = take(&mut ring).id;
         assert_eq!(again.id, ids[1]);
         ring.complete(again, 3);
@@ -800,13 +800,13 @@ fn every_size_up_to_32768_is_a_size() {
             for n in 0..size {
                 driver.post(&[writable(BUFFERS + 0x10_0000 + u64::from(n), 1)]);
             }
-            assert_eq!(ring.prepare(), Ok(LOOKAHEAD.min(size.into())));
+            assert_eq!(ring.prepare(LOOKAHEAD), Ok(LOOKAHEAD.min(size.into())));
             let mut ids = vec![];
             for n in 0..size {
                 let chain = take(&mut ring);
                 assert_eq!(chain.writable()[0].guest, BUFFERS + 0x10_0000 + u64::from(n));
                 ring.complete(chain.id, 1);
-                ids.push(u32::from(chain.id.id));
+                ids.push(u32::from(chain.id.id()));
             }
             assert!(nothing_to_take(&mut ring));
             assert!(ring.publish());
@@ -1077,7 +1077,7 @@ fn a_chain_is_seen_or_its_kick_is_asked_for() {
 /// virtio 1.3, 2.8.22: barriers on the device's side of a notification.
 #[test]
 fn a_used_chain_is_seen_or_its_notification_is_sent() {
-    let complete = |ring: &mut PackedRing| ring.complete(ChainId { id: 0, slots: 1 }, 0);
+    let complete = |ring: &mut PackedRing| ring.complete(ChainId::new(0, 1), 0);
     for event_idx in [false, true] {
         let hush = move |driver: &mut PackedDriver| {
             while driver.is_used() {

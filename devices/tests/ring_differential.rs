@@ -11,7 +11,7 @@ use std::sync::Arc;
 use common::chaos::{TABLES, TILES, TORN_TABLE, any_descriptor};
 use common::driver::{Descriptor, Driver, INDIRECT, NEXT, Part, by_head, readable, writable};
 use common::ram::Ram;
-use devices::ring::{Chain, MAX_CHAIN_BUFFERS, MAX_QUEUE_SIZE, RingConfig, RingError, SplitRing};
+use devices::ring::{Chain, LOOKAHEAD, MAX_CHAIN_BUFFERS, MAX_QUEUE_SIZE, RingConfig, RingError, SplitRing};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -84,7 +84,7 @@ impl Twins {
 
     /// How many chains are there to take, if both say so.
     fn available(&mut self) -> Result<usize, RingError> {
-        let ours = self.ours.prepare();
+        let ours = self.ours.prepare(LOOKAHEAD);
         match self.other.iter(&self.memory).map(|_| ()) {
             Ok(()) => {
                 let index = self
@@ -106,7 +106,7 @@ impl Twins {
         let mut chain = Chain::default();
         let ours = self.ours.take(&mut chain);
         let other = self.other.pop_descriptor_chain(&self.memory).unwrap();
-        assert_eq!(chain.id.id, other.head_index());
+        assert_eq!(chain.id.id(), other.head_index());
         let descriptors: Vec<_> = other.collect();
         // It refuses a chain by ending it before its end.
         let is_whole = descriptors.last().is_some_and(|last| !last.has_next());
@@ -252,7 +252,7 @@ fn run_step(twins: &mut Twins, step: &Step, flags: &mut u16) {
                 let (ours, other) = twins.take();
                 let ours = ours.unwrap();
                 assert_eq!(our_pieces(&ours), other_pieces(&other.unwrap()).unwrap());
-                twins.complete(ours.id.id, len.wrapping_add(n as u32));
+                twins.complete(ours.id.id(), len.wrapping_add(n as u32));
             }
             twins.publish(*flags, count > 0);
             twins.driver.collect();

@@ -403,7 +403,7 @@ fn s15_octets_are_in_place_from_the_first_on_before_the_index_tells_of_them() {
     let head = guest.post_parts(&[3, 500, 2000]);
     let octets = frames::opaque(700);
     let whole = [&[0; 10][..], &[1, 0], &octets].concat();
-    let mut burst = ReceiveBurst::open(guest.port.receive_queue(0));
+    let mut burst = ReceiveBurst::open(guest.port.receive_queue(0), 1);
     burst
         .write(&mut Frame::from_octets(&octets), &mut Frame::new())
         .unwrap();
@@ -469,7 +469,7 @@ fn s18_a_kick_for_nothing_does_nothing() {
         use_chains(&mut driver, &mut ring, 5);
         let before = driver.ram.snapshot();
         for _ in 0..3 {
-            assert_eq!(ring.prepare(), Ok(0));
+            assert_eq!(ring.prepare(LOOKAHEAD), Ok(0));
             assert!(!ring.publish());
         }
         driver.ram.assert_kept(&before, &[]);
@@ -518,7 +518,7 @@ fn work_goes_on_where_the_used_index_says_that_it_was_left() {
 
         let mut second = driver.start(false);
         assert_eq!(second.next_avail(), index.wrapping_add(2));
-        assert_eq!(second.prepare(), Ok(3));
+        assert_eq!(second.prepare(LOOKAHEAD), Ok(3));
         for head in &heads[2..] {
             assert_eq!(take(&mut second).id, by_head(*head));
             second.complete(by_head(*head), 0);
@@ -545,7 +545,7 @@ fn a_ring_rewinds_to_where_it_was_marked() {
         }
         ring.rewind(mark);
         assert_eq!(ring.next_avail(), index.wrapping_add(1));
-        assert_eq!(ring.prepare(), Ok(5));
+        assert_eq!(ring.prepare(LOOKAHEAD), Ok(5));
         let again = take(&mut ring).id;
         assert_eq!(again, by_head(heads[1]));
         ring.complete(again, 3);
@@ -566,7 +566,7 @@ fn indices_wrap_in_rings_of_every_small_size() {
             for _ in 0..size {
                 driver.post(&[readable(BUFFERS + u64::from(count % 1000), 1)]);
             }
-            assert_eq!(ring.prepare(), Ok(usize::from(size)));
+            assert_eq!(ring.prepare(LOOKAHEAD), Ok(usize::from(size)));
             for offset in 0..size {
                 assert!(ring.take(&mut chain).unwrap());
                 assert_eq!(
@@ -597,15 +597,15 @@ fn every_power_of_two_up_to_32768_is_a_size() {
         for n in 0..size {
             driver.post(&[writable(BUFFERS + u64::from(n), 1)]);
         }
-        assert_eq!(ring.prepare(), Ok(LOOKAHEAD.min(size.into())));
+        assert_eq!(ring.prepare(LOOKAHEAD), Ok(LOOKAHEAD.min(size.into())));
         let mut ids = vec![];
         for n in 0..size {
             let chain = take(&mut ring);
             assert_eq!(chain.writable()[0].guest, BUFFERS + u64::from(n));
             ring.complete(chain.id, 1);
-            ids.push(u32::from(chain.id.id));
+            ids.push(u32::from(chain.id.id()));
         }
-        assert_eq!(ring.prepare(), Ok(0));
+        assert_eq!(ring.prepare(LOOKAHEAD), Ok(0));
         assert!(ring.publish());
         ring.request_kicks();
         assert_eq!(driver.avail_event(), size);

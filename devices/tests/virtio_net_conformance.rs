@@ -349,7 +349,7 @@ fn r4_the_buffers_of_a_burst_become_visible_in_one_step() {
     for _ in 0..20 {
         guest.post(100);
     }
-    let mut burst = ReceiveBurst::open(guest.port.receive_queue(0));
+    let mut burst = ReceiveBurst::open(guest.port.receive_queue(0), 1);
     for _ in 0..2 {
         burst
             .write(&mut Frame::from_octets(&opaque(500)), &mut Frame::new())
@@ -359,7 +359,7 @@ fn r4_the_buffers_of_a_burst_become_visible_in_one_step() {
     drop(burst);
     assert_eq!((guest.returned(), guest.calls()), (12, 1));
     assert_eq!(guest.received().len(), 2);
-    drop(ReceiveBurst::open(guest.port.receive_queue(0)));
+    drop(ReceiveBurst::open(guest.port.receive_queue(0), 1));
     assert_eq!(guest.calls(), 0, "a burst of nothing");
 }
 
@@ -607,7 +607,7 @@ fn a_frame_whose_last_segment_has_no_room_leaves_the_ring_as_it_was() {
     for room in 1..=4 {
         let mut guest = Guest::new(VERSION_1 | MERGEABLE);
         guest.post(1200);
-        let mut burst = ReceiveBurst::open(guest.port.receive_queue(0));
+        let mut burst = ReceiveBurst::open(guest.port.receive_queue(0), 1);
         burst
             .write(&mut Frame::from_octets(&opaque(50)), &mut Frame::new())
             .unwrap();
@@ -636,7 +636,7 @@ fn frames_of_a_burst_that_found_room_stay_when_a_later_one_finds_none() {
     for _ in 0..3 {
         guest.post(500);
     }
-    let mut burst = ReceiveBurst::open(guest.port.receive_queue(0));
+    let mut burst = ReceiveBurst::open(guest.port.receive_queue(0), 1);
     let mut write = |len| burst.write(&mut Frame::from_octets(&opaque(len)), &mut Frame::new());
     assert_eq!(write(600), Ok(()));
     assert_eq!(write(600), Err(Refusal::Full));
@@ -700,7 +700,7 @@ fn frames_are_spread_over_the_queues_that_run_and_are_filled() {
         queue.ring = Some(Ring::Split(driver.start(false)));
         queue.enabled = true;
     }
-    let is_used = |pair| ReceiveBurst::open(port.receive_queue(pair)).is_used();
+    let is_used = |pair| ReceiveBurst::open(port.receive_queue(pair), 1).is_used();
     assert_eq!([0, 1, 2].map(is_used), [true, true, false]);
     port.count_receiving_pairs();
     assert_eq!(port.receiving_pairs(), 3);
@@ -710,16 +710,16 @@ fn frames_are_spread_over_the_queues_that_run_and_are_filled() {
     assert_eq!(port.receiving_pairs(), 1);
     // Filled and used up is used all the same.
     for _ in 0..2 {
-        let mut burst = ReceiveBurst::open(port.receive_queue(0));
+        let mut burst = ReceiveBurst::open(port.receive_queue(0), 1);
         burst
             .write(&mut Frame::from_octets(&opaque(60)), &mut Frame::new())
             .unwrap();
     }
     assert!(is_used(0));
-    let held = ReceiveBurst::open(port.receive_queue(0));
-    assert!(ReceiveBurst::try_open(port.receive_queue(0)).is_none());
+    let held = ReceiveBurst::open(port.receive_queue(0), 1);
+    assert!(ReceiveBurst::try_open(port.receive_queue(0), 1).is_none());
     drop(held);
-    assert!(ReceiveBurst::try_open(port.receive_queue(0)).is_some());
+    assert!(ReceiveBurst::try_open(port.receive_queue(0), 1).is_some());
 }
 
 /// A log of the first 8 MiB, and the pages that it says were written.
@@ -849,7 +849,7 @@ fn u7_a_transmit_queue_logs_its_used_ring_only() {
     assert_eq!(
         guest.sender.collect(),
         [Used {
-            id: head.id.into(),
+            id: head.id().into(),
             len: 0
         }]
     );

@@ -60,19 +60,19 @@ impl Forwarder {
     pub fn inject(&mut self, plan: &Plan, sender: Slot, octets: &[u8]) {
         let shard = self.shard;
         self.frame = Frame::from_octets(octets);
-        self.forward(plan, sender, 0, &mut Targets::new(plan, shard));
+        self.forward(plan, sender, 0, &mut Targets::new(plan, shard, 1));
         self.frame.clear();
     }
 
     fn poll_guest(&mut self, plan: &Plan, sender: Slot, port: &GuestPort, pair: usize) -> usize {
         let mut queue = port.transmit_queue(pair).lock_for_burst();
         let shard = self.shard;
-        let mut targets = Targets::new(plan, shard);
+        let expected = queue.prepare(BURST);
+        let mut targets = Targets::new(plan, shard, expected);
         let mut count = 0;
         let drop = |reason| plan.view.count_drop(sender, reason, shard);
         let straight = Straight::of(plan, sender);
         let linear_len = straight.as_ref().map_or(LINEAR_LEN, Straight::linear_len);
-        queue.prepare();
         while count < BURST {
             let head = match transmit(&mut queue, &mut self.frame, linear_len) {
                 Transmitted::Nothing => break,
@@ -122,7 +122,7 @@ impl Forwarder {
         let Some(source) = tap.queues.get(queue) else {
             return 0;
         };
-        let mut targets = Targets::new(plan, self.shard);
+        let mut targets = Targets::new(plan, self.shard, 1);
         let mut count = 0;
         while count < BURST && source.read(&mut self.tap_buffer, &mut self.frame) {
             self.forward(plan, sender, queue, &mut targets);

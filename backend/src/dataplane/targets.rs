@@ -18,6 +18,8 @@ const OPEN_MAX: usize = 8;
 pub struct Targets<'p> {
     plan: &'p Plan,
     shard: usize,
+    /// Frames of the burst.
+    expected: usize,
     open: ArrayVec<Target<'p>, OPEN_MAX>,
     tally: Option<Tally>,
 }
@@ -38,12 +40,13 @@ struct Tally {
 }
 
 impl<'p> Targets<'p> {
-    /// No queue yet.
+    /// No queue yet, for a burst of about `expected` frames.
     #[inline]
-    pub fn new(plan: &'p Plan, shard: usize) -> Targets<'p> {
+    pub fn new(plan: &'p Plan, shard: usize, expected: usize) -> Targets<'p> {
         Targets {
             plan,
             shard,
+            expected,
             open: ArrayVec::new(),
             tally: None,
         }
@@ -119,11 +122,11 @@ impl<'p> Targets<'p> {
 
     fn lock_queue(&mut self, port: &'p GuestPort, pair: usize) -> ReceiveBurst<'p> {
         let queue = port.receive_queue(pair);
-        match ReceiveBurst::try_open(queue) {
+        match ReceiveBurst::try_open(queue, self.expected) {
             Some(burst) => burst,
             None => {
                 self.open.clear();
-                ReceiveBurst::open(queue)
+                ReceiveBurst::open(queue, self.expected)
             }
         }
     }

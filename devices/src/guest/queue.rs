@@ -91,11 +91,13 @@ impl QueueState {
         &self.negotiated
     }
 
-    /// Has what comes next fetched. What is wrong with it shows when it is taken.
+    /// Has the next chains fetched, as many as are wanted, and says how many there are to begin with. What is wrong with
+    /// them shows when they are taken.
     #[inline]
-    pub fn prepare(&mut self) {
-        if let Some(ring) = &mut self.ring {
-            let _ = ring.prepare();
+    pub fn prepare(&mut self, wanted: usize) -> usize {
+        match &mut self.ring {
+            Some(ring) => ring.prepare(wanted).unwrap_or(0),
+            None => 0,
         }
     }
 

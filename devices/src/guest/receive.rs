@@ -14,14 +14,15 @@ pub struct ReceiveBurst<'a> {
 }
 
 impl<'a> ReceiveBurst<'a> {
-    /// Starts a burst to a receive queue, waiting for whoever has it.
-    pub fn open(queue: &'a Queue) -> ReceiveBurst<'a> {
-        ReceiveBurst::begin(queue.lock_for_burst())
+    /// Starts a burst of about `expected` frames to a receive queue, waiting for whoever has it.
+    pub fn open(queue: &'a Queue, expected: usize) -> ReceiveBurst<'a> {
+        ReceiveBurst::begin(queue.lock_for_burst(), expected)
     }
 
     /// Starts a burst to a receive queue unless somebody has it: for a thread that writes to another one already.
-    pub fn try_open(queue: &'a Queue) -> Option<ReceiveBurst<'a>> {
-        queue.try_lock_for_burst().map(ReceiveBurst::begin)
+    pub fn try_open(queue: &'a Queue, expected: usize) -> Option<ReceiveBurst<'a>> {
+        let queue = queue.try_lock_for_burst()?;
+        Some(ReceiveBurst::begin(queue, expected))
     }
 
     /// Whether the guest uses the queue. A VMM may enable pairs that the guest's driver never fills.
@@ -29,8 +30,8 @@ impl<'a> ReceiveBurst<'a> {
         self.queue.enabled && self.queue.ring.as_ref().is_some_and(Ring::ever_filled)
     }
 
-    fn begin(mut queue: QueueGuard<'a>) -> ReceiveBurst<'a> {
-        queue.prepare();
+    fn begin(mut queue: QueueGuard<'a>, expected: usize) -> ReceiveBurst<'a> {
+        queue.prepare(expected);
         ReceiveBurst { queue }
     }
 
@@ -43,6 +44,7 @@ impl<'a> ReceiveBurst<'a> {
         let Negotiated {
             header_len, receives, ..
         } = *queue.negotiated();
+        queue.prepare(1);
         if receives.understands(&frame.offload) && write_run(queue, frame, header_len, receives.csum) {
             return Ok(());
         }

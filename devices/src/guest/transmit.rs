@@ -25,8 +25,9 @@ pub enum Transmitted {
 }
 
 /// Takes the next frame that the guest sent. Its tail points into the guest's memory, so `frame` must be cleared or
-/// replaced before `queue` is unlocked. Its head gets `linear_len` octets, [`LINEAR_LEN`](crate::packet::LINEAR_LEN) at most and if there are as many;
-/// more only if an offload's headers take more.
+/// replaced before `queue` is unlocked. Its head gets `linear_len` octets if there are as many, of which
+/// [`LINEAR_LEN`](crate::packet::LINEAR_LEN) is the most, and more if an offload's headers take more.
+#[inline]
 pub fn transmit(queue: &mut QueueState, frame: &mut Frame, linear_len: usize) -> Transmitted {
     frame.clear();
     let Negotiated {
@@ -46,6 +47,17 @@ pub fn transmit(queue: &mut QueueState, frame: &mut Frame, linear_len: usize) ->
         let header = gather_run(&run.buffer, header_len, frame, linear_len);
         return judge(run.id, frame, &header, sends);
     }
+    transmit_chain(queue, frame, linear_len)
+}
+
+/// As [`transmit`], of any chain.
+fn transmit_chain(queue: &mut QueueState, frame: &mut Frame, linear_len: usize) -> Transmitted {
+    let Negotiated {
+        header_len, sends, ..
+    } = *queue.negotiated();
+    let Some(ring) = &mut queue.ring else {
+        return Transmitted::Nothing;
+    };
     if queue.chains.is_empty() {
         queue.chains.push(Chain::default());
     }

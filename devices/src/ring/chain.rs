@@ -19,12 +19,31 @@ pub struct Buffer {
 unsafe impl Send for Buffer {}
 
 /// What a chain is returned to the driver by.
+///
+/// One number, so that it is stored and loaded as one: a load of two stores waits until both have left the processor's
+/// store buffer, behind the frame that was just written to another guest.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ChainId {
-    /// Split: the index of its first descriptor. Packed: its buffer id.
-    pub id: u16,
-    /// Packed: the descriptors of the ring that it takes up. Split: 1, for its entry in the available ring.
-    pub slots: u16,
+pub struct ChainId(u32);
+
+impl ChainId {
+    /// Split: the index of its first descriptor, and 1 for its entry in the available ring. Packed: its buffer id, and the
+    /// descriptors of the ring that it takes up.
+    #[inline]
+    pub const fn new(id: u16, slots: u16) -> ChainId {
+        ChainId((slots as u32) << 16 | id as u32)
+    }
+
+    /// See [`Self::new`].
+    #[inline]
+    pub const fn id(self) -> u16 {
+        self.0 as u16
+    }
+
+    /// See [`Self::new`].
+    #[inline]
+    pub const fn slots(self) -> u16 {
+        (self.0 >> 16) as u16
+    }
 }
 
 /// The buffers of one chain, in order. Reused from chain to chain.

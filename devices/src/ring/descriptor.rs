@@ -149,7 +149,7 @@ impl Ready {
     #[inline]
     pub fn whole(&self, slots: u16) -> Run {
         Run {
-            id: ChainId { id: self.id, slots },
+            id: ChainId::new(self.id, slots),
             buffer: Buffer {
                 ptr: self.run,
                 len: self.descriptor.len as usize,

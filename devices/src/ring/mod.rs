@@ -23,6 +23,8 @@ use split::SplitMark;
 
 /// The largest virtqueue (virtio 1.3, 2.7: Queue Size).
 pub const MAX_QUEUE_SIZE: u16 = 32768;
+/// How far a ring looks ahead that nobody has prepared.
+const AGAIN: usize = 8;
 /// The most buffers of one chain, counted as they lie in memory regions: what QEMU and Linux's vhost allow.
 pub const MAX_CHAIN_BUFFERS: usize = 1024;
 
@@ -126,10 +128,11 @@ impl Ring {
     }
 
     /// Looks ahead: copies the first descriptors of the chains that come next, and has the processor fetch what they
-    /// point to, so that a burst finds its memory at hand. Says how much it has looked at that was not taken.
+    /// point to, so that a burst finds its memory at hand: `wanted` chains at least, if there are as many and no more than
+    /// [`LOOKAHEAD`]. Says how much it has looked at that was not taken.
     #[inline]
-    pub fn prepare(&mut self) -> Result<usize, RingError> {
-        either!(self, ring => ring.prepare())
+    pub fn prepare(&mut self, wanted: usize) -> Result<usize, RingError> {
+        either!(self, ring => ring.prepare(wanted))
     }
 
     /// The next chain, if it was looked at and is one buffer in one piece. It is not taken yet.

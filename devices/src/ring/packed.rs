@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 
-use super::descriptor::{Descriptor, Lookahead, Ready, read_descriptor};
+use super::descriptor::{Descriptor, LOOKAHEAD, Lookahead, Ready, read_descriptor};
 use super::event::Event;
 use super::indirect::push_packed_table;
 use super::inflight::{InflightBuffer, PackedInflight, Slot};
 use super::place::Place;
-use super::{Chain, ChainId, MAX_QUEUE_SIZE, RingConfig, RingError, Run};
+use super::{AGAIN, Chain, ChainId, MAX_QUEUE_SIZE, RingConfig, RingError, Run};
 use crate::memory::{DirtyLog, GuestMemory, RegionCache};
 
 const DESC_F_WRITE: u16 = 2;
@@ -156,13 +156,19 @@ impl PackedRing {
     }
 
     /// Looks ahead: copies the descriptors that come next, and has the processor fetch what they point to, so that a
-    /// burst finds its memory at hand. Says how many descriptors it has looked at that were not taken.
+    /// burst finds its memory at hand: `wanted` of them at least, if there are as many and no more than [`LOOKAHEAD`]. Says
+    /// how many it has looked at that were not taken.
     #[inline]
-    pub fn prepare(&mut self) -> Result<usize, RingError> {
+    pub fn prepare(&mut self, wanted: usize) -> Result<usize, RingError> {
+        let ready = usize::from(self.ahead.len());
+        if ready >= wanted {
+            return Ok(ready);
+        }
         // What was not given back cannot have been offered anew, whatever its flags say.
         let held = self.published.distance_to(self.seek, self.size);
         let free = u32::from(self.size).saturating_sub(held) as u16;
-        let mut room = self.ahead.room().min(free);
+        let missing = (wanted - ready).min(LOOKAHEAD) as u16;
+        let mut room = self.ahead.room().min(free).min(missing);
         while room > 0 {
             let index = self.seek.index;
             let wanted = room.min(LINE - index % LINE).min(self.size - index);
@@ -192,23 +198,20 @@ impl PackedRing {
     /// Takes the next available chain, or says that there is none.
     #[inline]
     pub fn take(&mut self, chain: &mut Chain) -> Result<bool, RingError> {
-        if self.ahead.is_empty() && self.prepare()? == 0 {
+        if self.ahead.is_empty() && self.prepare(AGAIN)? == 0 {
             return Ok(false);
         }
         let Some(ready) = self.ahead.pop() else {
             return Ok(false);
         };
         if !ready.run.is_null() && ready.descriptor.is_whole() {
-            chain.restart(ChainId {
-                id: ready.id,
-                slots: 1,
-            });
+            chain.restart(ChainId::new(ready.id, 1));
             chain.push_run(&ready);
         } else if let Err(error) = self.walk(chain, &ready) {
             self.look_again();
             return Err(error);
         }
-        self.next = self.next.after(chain.id.slots, self.size);
+        self.next = self.next.after(chain.id.slots(), self.size);
         Ok(true)
     }
 
@@ -238,7 +241,7 @@ impl PackedRing {
     pub fn complete(&mut self, chain: ChainId, len: u32) {
         self.completed.push(Used { chain, len });
         // virtio 1.3, 2.8.6: the next used descriptor comes behind all descriptors of the chain. // P10
-        self.used = self.used.after(chain.slots, self.size);
+        self.used = self.used.after(chain.slots(), self.size);
     }
 
     /// Makes completed chains visible, all at once, and says whether the driver wants to be notified.
@@ -259,10 +262,10 @@ impl PackedRing {
         } else {
             // virtio 1.3, 2.8.9: the driver looks at the first one before any other, so nothing is visible until that is
             // written. // P2, R4
-            let mut place = old.after(first.chain.slots, self.size);
+            let mut place = old.after(first.chain.slots(), self.size);
             for used in others {
                 self.write_used(place, used);
-                place = place.after(used.chain.slots, self.size);
+                place = place.after(used.chain.slots(), self.size);
             }
             self.write_used(old, first);
         }
@@ -343,14 +346,11 @@ impl PackedRing {
 
     /// Follows a chain of more than one descriptor, or one whose buffer is not simply there.
     fn walk(&mut self, chain: &mut Chain, first: &Ready) -> Result<(), RingError> {
-        chain.restart(ChainId {
-            id: first.id,
-            slots: 1,
-        });
+        chain.restart(ChainId::new(first.id, 1));
         if first.descriptor.is_indirect() {
             return push_packed_table(chain, &first.descriptor, &self.memory, &mut self.cache);
         }
-        let mut descriptor = first.descriptor;
+        let (mut descriptor, mut slots) = (first.descriptor, 1);
         loop {
             // virtio 1.3, 2.8.5 and 2.8.19: a list is of one kind.
             if descriptor.is_indirect() {
@@ -359,18 +359,18 @@ impl PackedRing {
             chain.push(&descriptor, &self.memory, &mut self.cache)?;
             if !descriptor.has_next() {
                 // virtio 1.3, 2.8.6: the last descriptor has the id. // P10
-                chain.id.id = descriptor.next;
+                chain.id = ChainId::new(descriptor.next, slots);
                 return Ok(());
             }
-            if chain.id.slots == self.size {
+            if slots == self.size {
                 return Err(RingError::Loop);
             }
             if self.ahead.is_empty() {
-                self.prepare()?;
+                self.prepare(AGAIN)?;
             }
             // The first one became available after all others (virtio 1.3, 2.8.17).
             descriptor = self.ahead.pop().ok_or(RingError::Unfinished)?.descriptor;
-            chain.id.slots += 1;
+            slots += 1;
         }
     }
 
@@ -380,7 +380,7 @@ impl PackedRing {
         // virtio 1.3, 2.8.3: WRITE says that there is something to read.
         let write = if used.len > 0 { DESC_F_WRITE } else { 0 };
         let flags = place.used_flags() | write;
-        let half = u64::from(used.len) | u64::from(used.chain.id) << 32 | u64::from(flags) << 48;
+        let half = u64::from(used.len) | u64::from(used.chain.id()) << 32 | u64::from(flags) << 48;
         let offset = 16 * usize::from(place.index) + 8;
         // SAFETY: `start` checked that the ring holds `size` descriptors and is aligned to 16; the index is below that.
         let target = unsafe { AtomicU64::from_ptr(self.desc.add(offset).cast()) };
@@ -398,7 +398,7 @@ impl PackedRing {
             if place != self.published {
                 inflight.keep(self.slots(), place.index);
             }
-            place = place.after(used.chain.slots, self.size);
+            place = place.after(used.chain.slots(), self.size);
         }
         inflight.before_publish(self.published, self.used);
         self.inflight = Some(inflight);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU16, Ordering, fence};
 use super::descriptor::{LOOKAHEAD, Lookahead, Ready, read_descriptor};
 use super::indirect::push_split_table;
 use super::inflight::{InflightBuffer, SplitInflight};
-use super::{Chain, ChainId, MAX_QUEUE_SIZE, RingConfig, RingError, Run};
+use super::{AGAIN, Chain, ChainId, MAX_QUEUE_SIZE, RingConfig, RingError, Run};
 use crate::memory::{DirtyLog, GuestMemory, RegionCache};
 use crate::prefetch;
 
@@ -140,14 +140,20 @@ impl SplitRing {
     }
 
     /// Looks ahead: copies the first descriptors of the chains that come next, and has the processor fetch what they
-    /// point to, so that a burst finds its memory at hand. Says how many chains it has looked at that were not taken.
+    /// point to, so that a burst finds its memory at hand: `wanted` chains at least, if there are as many and no more than
+    /// [`LOOKAHEAD`]. Says how many it has looked at that were not taken.
     #[inline]
-    pub fn prepare(&mut self) -> Result<usize, RingError> {
+    pub fn prepare(&mut self, wanted: usize) -> Result<usize, RingError> {
+        let ready = usize::from(self.ahead.len());
+        if ready >= wanted {
+            return Ok(ready);
+        }
         let position = self.next_avail.wrapping_add(self.ahead.len());
         if self.seen == position {
             self.look_at_index()?;
         }
-        let count = self.seen.wrapping_sub(position).min(self.ahead.room());
+        let room = self.ahead.room().min((wanted - ready).min(LOOKAHEAD) as u16);
+        let count = self.seen.wrapping_sub(position).min(room);
         if count > 0 {
             self.look_ahead(position, count);
         }
@@ -173,16 +179,13 @@ impl SplitRing {
     /// Takes the next available chain, or says that there is none.
     #[inline]
     pub fn take(&mut self, chain: &mut Chain) -> Result<bool, RingError> {
-        if self.ahead.is_empty() && self.prepare()? == 0 {
+        if self.ahead.is_empty() && self.prepare(AGAIN)? == 0 {
             return Ok(false);
         }
         let Some(ready) = self.ahead.pop() else {
             return Ok(false);
         };
-        chain.restart(ChainId {
-            id: ready.id,
-            slots: 1,
-        });
+        chain.restart(ChainId::new(ready.id, 1));
         if !ready.run.is_null() && ready.descriptor.is_whole() {
             chain.push_run(&ready);
         } else if let Err(error) = self.walk(chain, &ready) {
@@ -223,13 +226,13 @@ impl SplitRing {
     pub fn complete(&mut self, chain: ChainId, len: u32) {
         let slot = usize::from(self.next_used) & self.mask;
         let offset = 4 + 8 * slot;
-        let element = u64::from(chain.id).to_le() | u64::from(len).to_le() << 32;
+        let element = u64::from(chain.id()).to_le() | u64::from(len).to_le() << 32;
         // SAFETY: `start` checked that `size` used elements follow the 4-octet header; the used ring is aligned to 4.
         unsafe { self.used.add(offset).cast::<u64>().write_unaligned(element) };
         self.log_used(offset, 8);
         self.next_used = self.next_used.wrapping_add(1);
         if let Some(inflight) = &mut self.inflight {
-            inflight.complete(chain.id);
+            inflight.complete(chain.id());
         }
     }
 

@@ -54,7 +54,7 @@ pub struct Used {
 
 /// What the device returns a chain by that starts with this descriptor.
 pub fn by_head(head: u16) -> ChainId {
-    ChainId { id: head, slots: 1 }
+    ChainId::new(head, 1)
 }
 
 /// A ring and what its driver knows of it.

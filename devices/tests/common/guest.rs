@@ -187,7 +187,7 @@ impl Guest {
     pub fn chain(&self, id: u16, parts: u16) -> ChainId {
         match self.packed {
             None => by_head(id),
-            Some(_) => ChainId { id, slots: parts },
+            Some(_) => ChainId::new(id, parts),
         }
     }
 
@@ -255,7 +255,7 @@ impl Guest {
 
     /// Delivers a frame as a burst of its own.
     pub fn deliver(&self, frame: &mut Frame) -> Result<(), Refusal> {
-        ReceiveBurst::open(self.port.receive_queue(0)).write(frame, &mut Frame::new())
+        ReceiveBurst::open(self.port.receive_queue(0), 1).write(frame, &mut Frame::new())
     }
 
     /// The frames that the driver finds in its receive queue.
