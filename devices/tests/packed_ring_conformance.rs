@@ -628,7 +628,7 @@ fn p10_the_next_used_descriptor_is_behind_all_descriptors_of_the_chain() {
             };
             let chain = take(&mut ring).id;
             // The id is that of the last descriptor; the model gives the others another one.
-            assert_eq!(chain.id, id);
+            assert_eq!(chain.id(), id);
             ring.complete(chain, 1);
             ring.publish();
             // The model knows how many descriptors to skip, and finds no chain unless the device skips as many.
@@ -783,7 +783,7 @@ fn a_ring_rewinds_to_where_it_was_marked() {
         assert_eq!(ring.position(), position | position << 16);
         assert_eq!(ring.prepare(LOOKAHEAD), Ok(6));
         let again = take(&mut ring).id;
-        assert_eq!(again.id, ids[1]);
+        assert_eq!(again.id(), ids[1]);
         ring.complete(again, 3);
         ring.publish();
         assert_eq!(driver.collect(), [used(ids[0], 1), used(ids[1], 3)]);

@@ -147,7 +147,7 @@ fn s03_readable_buffers_are_never_written() {
     assert_eq!(
         guest.sender.collect(),
         [Used {
-            id: head.id.into(),
+            id: head.id().into(),
             len: 0
         }]
     );
