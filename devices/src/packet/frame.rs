@@ -63,7 +63,11 @@ pub struct Metadata {
 }
 
 /// A VLAN tag (IEEE 802.1Q).
+///
+/// Aligned so that no load of it reaches over two of the stores that clear a frame's metadata: such a load waits for both
+/// to leave the processor's store buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(align(4))]
 pub struct VlanTag {
     /// Tag protocol: 0x8100 or 0x88a8.
     pub protocol: u16,
