@@ -41,8 +41,10 @@ bench: ## Measure netkitd beside DPDK, Open vSwitch, rust-vmm's daemon and the k
 	cargo build --release -p netkitd -p vmm-glue -p netkit-tests --bins
 	target/release/bench $(BENCH)
 
-bench-stages: ## Measure one frame's way stage by stage, and programs and maps against the kernel's
-	cargo bench -p netkitd
+bench-stages: ## Measure one frame's way stage by stage, in cycles for a frame, and programs and maps against the kernel's
+	cargo bench -p devices --bench stages
+	cargo bench -p netkit --bench xmit
+	cargo bench -p netkitd --bench forward
 	cargo bench -p policy --features bench-raw
 
 profile: ## Sample netkitd's worker at 64 B, and draw a flame graph into build/profile

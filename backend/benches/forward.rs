@@ -1,123 +1,129 @@
-//! One frame's way through the daemon's data path: guest's transmit ring, xmit, guest's receive ring, on one core.
+//! One frame's way through the daemon's data path, guest to guest on one core, in processor cycles for a frame: what the
+//! drivers do is not counted.
 
-use std::fs::File;
-use std::os::fd::FromRawFd;
-use std::os::unix::fs::FileExt;
+#[path = "../../devices/benches/common/mod.rs"]
+mod common;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use common::cycles::{Cycles, now};
+use common::driver::{Driver, Shape};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use devices::guest::{GuestPort, NetFeatures, OFFERED};
-use devices::memory::{GuestMemory, Region, RegionCache, RegionSpec};
-use devices::packet::MacAddress;
-use devices::ring::{Ring, RingConfig};
-use netkit::{CreateRequest, Mode, Model, Slot};
+use devices::packet::{MacAddress, VirtioNetHeader};
+use netkit::{
+    AttachOptions, AttachType, Context, CreateRequest, Mode, Model, Program, ProgramId, ProgramKind, Target,
+    verdict,
+};
 use netkitd::dataplane::{Forwarder, GuestAddress, Plan, Port};
 
-const SIZE: u16 = 256;
 const BURST: u16 = 64;
-const RING: u64 = 0x4000;
-const BUFFERS: u64 = 0x1_0000;
-const BUFFER: u64 = 2048;
-const MEMORY: u64 = BUFFERS + SIZE as u64 * BUFFER;
-/// virtio_net_hdr of a frame that asks for nothing.
-const HEADER: usize = 12;
+const BUFFER: u32 = 2048;
 
-/// A ring whose descriptors never change: the driver only moves the available index.
-struct Driver {
-    memory: Arc<GuestMemory>,
-}
+/// A program that costs nothing itself: a frame goes through xmit for it, and its first octets through private memory.
+#[derive(Debug)]
+struct Pass;
 
-impl Driver {
-    /// Starts a ring in memory of its own and puts it in a queue of a device.
-    fn start(port: &GuestPort, queue: usize, len: usize, writable: bool) -> Driver {
-        // SAFETY: plain system call; the descriptor that it makes is ours.
-        let file = unsafe { File::from_raw_fd(libc::memfd_create(c"bench".as_ptr(), 0)) };
-        file.set_len(MEMORY).expect("memory");
-        for index in 0..SIZE {
-            let address = BUFFERS + u64::from(index) * BUFFER;
-            let len = if writable { BUFFER } else { len as u64 };
-            let rest = len | u64::from(if writable { 2u16 } else { 0 }) << 32;
-            file.write_all_at(&address.to_le_bytes(), 16 * u64::from(index))
-                .expect("descriptor");
-            file.write_all_at(&rest.to_le_bytes(), 16 * u64::from(index) + 8)
-                .expect("descriptor");
-            file.write_all_at(&index.to_le_bytes(), RING + 4 + 2 * u64::from(index))
-                .expect("entry");
-        }
-        let spec = RegionSpec {
-            guest: 0,
-            size: MEMORY,
-            user: 0,
-            file_offset: 0,
-        };
-        let region = Region::map(spec, file).expect("region");
-        let memory = Arc::new(GuestMemory::new(vec![region]).expect("memory"));
-        let config = RingConfig {
-            size: SIZE.into(),
-            avail: RING,
-            used: 2 * RING,
-            ..RingConfig::default()
-        };
-        let mut state = port.queues()[queue].lock();
-        state.ring = Some(Ring::start(&config, memory.clone(), None).expect("ring"));
-        state.enabled = true;
-        state.features = NetFeatures(OFFERED);
-        Driver { memory }
+impl Program for Pass {
+    fn id(&self) -> ProgramId {
+        ProgramId(1)
     }
 
-    fn offer(&self, count: u16) {
-        let (ring, _) = self
-            .memory
-            .run_at(RING + 2, &mut RegionCache::default())
-            .expect("the index");
-        // SAFETY: two aligned octets of the mapping that `memory` keeps.
-        unsafe { AtomicU16::from_ptr(ring.cast()) }.fetch_add(count, Ordering::Release);
+    fn name(&self) -> &str {
+        "pass"
+    }
+
+    fn kind(&self) -> ProgramKind {
+        ProgramKind::SchedCls
+    }
+
+    fn run(&self, _: &mut Context<'_>) -> i32 {
+        verdict::PASS
     }
 }
 
-fn forward(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("guest to guest, split ring");
-    for len in [64, 1500] {
-        let mut model = Model::new(1, 1);
-        let request = CreateRequest {
-            mode: Some(Mode::L2),
-            ..CreateRequest::default()
-        };
-        let created = model.create(&request).expect("a pair");
-        let ends = [created.peer.expect("a peer"), created.primary];
-        for end in ends {
-            model.set_up(end, true).expect("up");
-        }
-        let guests = [Arc::new(GuestPort::new(1)), Arc::new(GuestPort::new(1))];
-        let sender = Driver::start(&guests[0], 1, HEADER + len, false);
-        let receiver = Driver::start(&guests[1], 0, 0, true);
-        let address = || Arc::new(GuestAddress::new(MacAddress([2, 0, 0, 0, 0, 1])));
-        let port = |port| Port::Guest {
-            port,
-            address: address(),
-            gateway: MacAddress::ZERO,
-        };
-        let plan = Plan {
-            view: model.view(),
-            ports: guests.map(port).into(),
-        };
-        let slot: Slot = plan.view.slot(ends[0]).expect("a slot");
-        let mut forwarder = Forwarder::new(0);
+fn straight(criterion: &mut Criterion<Cycles>) {
+    forward(criterion, "guest to guest", false);
+}
 
-        group.throughput(Throughput::Elements(BURST.into()));
-        group.bench_function(format!("{len} octets, burst of {BURST}"), |bencher| {
-            bencher.iter(|| {
-                receiver.offer(BURST);
-                sender.offer(BURST);
-                assert_eq!(forwarder.poll(&plan, slot, 0), usize::from(BURST));
+fn with_program(criterion: &mut Criterion<Cycles>) {
+    forward(criterion, "guest to guest, one program", true);
+}
+
+fn forward(criterion: &mut Criterion<Cycles>, name: &str, program: bool) {
+    let mut group = criterion.benchmark_group(name);
+    group.throughput(Throughput::Elements(BURST.into()));
+    for packed in [false, true] {
+        for len in [64, 1500] {
+            let mut model = Model::new(1, 1);
+            let request = CreateRequest {
+                mode: Some(Mode::L2),
+                ..CreateRequest::default()
+            };
+            let created = model.create(&request).expect("a pair");
+            let (sender, receiver) = (created.primary, created.peer.expect("a peer"));
+            for end in [sender, receiver] {
+                model.set_up(end, true).expect("up");
+            }
+            if program {
+                let target = Target::new(sender, AttachType::Primary);
+                let program: Arc<dyn Program> = Arc::new(Pass);
+                let attached = model.prog_attach(target, &program, &AttachOptions::default());
+                attached.expect("attached");
+            }
+            let sends = Shape::plain(packed, (VirtioNetHeader::LEN + len) as u32, false);
+            let receives = Shape::plain(packed, BUFFER, true);
+            let mut drivers = [sends, receives].map(Driver::new);
+            let view = model.view();
+            let slot = view.slot(sender).expect("a slot");
+            let mut ports = vec![Port::None, Port::None];
+            let ends = [(sender, 1), (receiver, 0)];
+            for ((end, queue), driver) in ends.into_iter().zip(&drivers) {
+                let end = view.slot(end).expect("a slot");
+                ports[end.index()] = port(driver, queue);
+            }
+            let plan = Plan { view, ports };
+            let mut forwarder = Forwarder::new(0);
+
+            group.bench_function(BenchmarkId::new(sends.format(), len), |bencher| {
+                bencher.iter_custom(|rounds| {
+                    let mut total = 0;
+                    for _ in 0..rounds {
+                        drivers.iter_mut().for_each(|driver| driver.offer(BURST));
+                        let start = now();
+                        let count = forwarder.poll(&plan, slot, 0);
+                        total += now() - start;
+                        assert_eq!(count, usize::from(BURST));
+                    }
+                    total
+                });
             });
-        });
-        let counted = model.statistics(ends[0]).expect("statistics");
-        assert_eq!(counted.tx_dropped, 0, "a benchmark of drops is none");
+            let counted = model.statistics(sender).expect("statistics");
+            assert_eq!(counted.tx_dropped, 0, "a benchmark of drops is none");
+        }
     }
     group.finish();
 }
 
-criterion_group!(benches, forward);
+/// A guest of whose queues one runs.
+fn port(driver: &Driver, queue: usize) -> Port {
+    let port = Arc::new(GuestPort::new(1));
+    let mut state = port.queues()[queue].lock();
+    state.ring = Some(driver.start());
+    state.enabled = true;
+    state.features = NetFeatures(OFFERED);
+    drop(state);
+    port.count_receiving_pairs();
+    Port::Guest {
+        port,
+        address: Arc::new(GuestAddress::new(MacAddress([2, 0, 0, 0, 0, 1]))),
+        gateway: MacAddress::ZERO,
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = common::cycles::criterion();
+    targets = straight, with_program
+}
 criterion_main!(benches);
