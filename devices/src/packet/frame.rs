@@ -36,38 +36,40 @@ pub enum PacketType {
 }
 
 /// What travels with a frame beside its octets and offloads (the `sk_buff` fields that programs see).
+///
+/// The order is kept, because a load that reaches over two stores waits until both have left the processor's store buffer,
+/// behind the frame that was just written to another guest. What is cleared for each frame comes first, and makes up three
+/// stores of 16 octets that do not overlap; `protocol`, which xmit has just stored, has no other field of two octets beside
+/// it that would be loaded together with it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[repr(C)]
 pub struct Metadata {
+    /// `skb->tstamp` in nanoseconds; 0 is unset.
+    pub tstamp: u64,
     /// `skb->mark`.
     pub mark: u32,
     /// `skb->priority`.
     pub priority: u32,
-    /// `skb->tstamp` in nanoseconds; 0 is unset.
-    pub tstamp: u64,
     /// `skb->cb` as programs see it; survives a redirect.
     pub cb: [u32; 5],
     /// `skb->tc_classid`.
     pub tc_classid: u32,
+    /// `skb->hash`; 0 is not computed.
+    pub hash: u32,
     /// `skb->tc_index`.
     pub tc_index: u16,
     /// `skb->queue_mapping`.
     pub queue_mapping: u16,
-    /// `skb->hash`; 0 is not computed.
-    pub hash: u32,
-    /// EtherType as the sender's stack set it, in host order.
-    pub protocol: u16,
-    /// Seen from the receiver.
-    pub packet_type: PacketType,
     /// A VLAN tag that the frame carries beside its octets; it is put into them before the frame leaves.
     pub vlan: Option<VlanTag>,
+    /// Seen from the receiver.
+    pub packet_type: PacketType,
+    /// EtherType as the sender's stack set it, in host order.
+    pub protocol: u16,
 }
 
 /// A VLAN tag (IEEE 802.1Q).
-///
-/// Aligned so that no load of it reaches over two of the stores that clear a frame's metadata: such a load waits for both
-/// to leave the processor's store buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(align(4))]
 pub struct VlanTag {
     /// Tag protocol: 0x8100 or 0x88a8.
     pub protocol: u16,
