@@ -12,7 +12,7 @@ use devices::guest::{GuestPort, NetFeatures, OFFERED, ReceiveBurst, Transmitted,
 use devices::packet::{
     Checksum, Frame, GsoType, LINEAR_LEN, Offload, OffloadFeatures, Slice, VirtioNetHeader, adapt, flow_hash,
 };
-use devices::ring::{Chain, Ring};
+use devices::ring::{Chain, LOOKAHEAD, Ring};
 
 const BURST: u16 = 64;
 const KILO_64: usize = 64 << 10;
@@ -63,7 +63,7 @@ fn rings(criterion: &mut Criterion<Cycles>) {
 }
 
 fn walk(ring: &mut Ring, chain: &mut Chain) -> u16 {
-    ring.prepare().expect("a ring that obeys the rules");
+    ring.prepare(LOOKAHEAD).expect("a ring that obeys the rules");
     let mut count = 0;
     loop {
         let id = if let Some(run) = ring.peek_run() {
@@ -131,8 +131,8 @@ fn running(driver: &Driver) -> GuestPort {
 
 fn copy([sender, receiver]: &[GuestPort; 2], [frame, scratch]: &mut [Frame; 2]) -> u16 {
     let mut queue = sender.transmit_queue(0).lock_for_burst();
-    let mut burst = ReceiveBurst::open(receiver.receive_queue(0));
-    queue.prepare();
+    let mut burst = ReceiveBurst::open(receiver.receive_queue(0), LOOKAHEAD);
+    queue.prepare(LOOKAHEAD);
     let mut count = 0;
     while let Transmitted::Frame(id) = transmit(&mut queue, frame, 0) {
         burst.write(frame, scratch).expect("room for the frame");

@@ -119,9 +119,9 @@ impl Twins {
         let before = self.packed.ram.snapshot();
         let [notify, other] = self.rings.each_mut().map(Ring::publish);
         assert_eq!(notify, other);
-        self.packed
-            .ram
-            .assert_kept(&before, &[self.split.used_range(), self.packed.ring_range()]);
+        let [ring, area] = self.packed.used_ranges();
+        let written = [self.split.used_range(), ring, area];
+        self.packed.ram.assert_kept(&before, &written);
         let back = [self.split.collect(), self.packed.collect()];
         for (side, back) in back.iter().enumerate() {
             let expected = self.ids[..completed].iter().enumerate();

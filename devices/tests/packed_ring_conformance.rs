@@ -136,11 +136,12 @@ fn p02_nothing_is_used_before_it_is_published_and_then_all_is() {
         }
         driver.ram.assert_kept(&before, &[]);
         ring.publish();
-        // Of each list the first descriptor only, and not its address.
-        let written = [0, 2, 4].map(|offset| {
+        // Of each list the first descriptor only, and not its address; and where the device stands.
+        let mut written = vec![driver.device_area_range()];
+        written.extend([0, 2, 4].map(|offset| {
             let range = driver.descriptor_range(step(place, offset, 7));
             range.start + 8..range.end
-        });
+        }));
         driver.ram.assert_kept(&before, &written);
         let expected: Vec<Used> = (0..3).map(|n| used(ids[n], 0x0102_0300 + n as u32)).collect();
         assert_eq!(driver.collect(), expected);
@@ -334,7 +335,8 @@ fn p05_a_used_descriptor_is_not_changed_again() {
             ring.publish();
             let fresh =
                 driver.descriptor_range(first).start..driver.descriptor_range(step(first, batch, 16)).start;
-            driver.ram.assert_kept(&before, &[fresh]);
+            let written = [fresh, driver.device_area_range()];
+            driver.ram.assert_kept(&before, &written);
             assert_eq!(driver.collect().len(), usize::from(batch));
             let before = driver.ram.snapshot();
             assert!(!ring.publish(), "nothing was used");
@@ -567,14 +569,10 @@ fn p09_kicks_are_asked_for_in_the_devices_area() {
                 use_chains(&mut driver, &mut ring, 2);
                 let before = driver.ram.snapshot();
                 ring.suppress_kicks();
-                assert_eq!(driver.device_event(), (0, EVENT_DISABLE));
+                assert_eq!(driver.device_event(), (driver.next, EVENT_DISABLE));
                 assert!(!ring.request_kicks());
-                let expected = if event_idx {
-                    (driver.next, EVENT_DESC)
-                } else {
-                    (0, EVENT_ENABLE)
-                };
-                assert_eq!(driver.device_event(), expected);
+                let flags = if event_idx { EVENT_DESC } else { EVENT_ENABLE };
+                assert_eq!(driver.device_event(), (driver.next, flags));
                 assert!(driver.must_kick(driver.next, step(driver.next, 1, 6), event_idx));
                 driver.ram.assert_kept(&before, &[driver.device_area_range()]);
             }
@@ -596,6 +594,8 @@ fn p09_kicks_that_come_while_they_are_asked_for_are_not_missed() {
             assert!(ring.request_kicks(), "looked at is waiting");
             take(&mut ring);
             assert!(!ring.request_kicks(), "taken is not waiting");
+            let next = step(driver.next, 1, 5);
+            assert!(driver.must_kick(driver.next, next, event_idx), "the next one is");
         }
     }
 }
@@ -655,7 +655,8 @@ fn p11_in_order_one_used_descriptor_stands_for_a_batch_that_was_only_read() {
                 ring.complete(chain, 0);
             }
             ring.publish();
-            driver.ram.assert_kept(&before, &[driver.descriptor_range(first)]);
+            let written = [driver.descriptor_range(first), driver.device_area_range()];
+            driver.ram.assert_kept(&before, &written);
             let at = driver.descriptor_range(first).start;
             assert_eq!(driver.ram.read::<u16>(at + 12), ids[2], "the last id");
             assert_eq!(
@@ -717,6 +718,85 @@ fn work_goes_on_where_the_front_end_says_that_it_was_left() {
         second.publish();
         let back: Vec<u32> = driver.collect().iter().map(|used| used.id).collect();
         assert_eq!(back, ids.iter().map(|id| u32::from(*id)).collect::<Vec<_>>());
+    }
+}
+
+/// A front end that lost its back end gives the base that the rings began with (QEMU).
+fn reborn(driver: &PackedDriver, event_idx: bool) -> PackedRing {
+    let config = RingConfig {
+        base: u32::from(FIRST) << 16 | u32::from(FIRST),
+        ..driver.config(event_idx)
+    };
+    PackedRing::start(&config, driver.ram.device(), None).unwrap()
+}
+
+#[test]
+fn a_device_that_was_killed_is_followed_by_one_that_goes_on_where_it_was() {
+    for size in [2, 7, 64] {
+        for event_idx in [false, true] {
+            for asleep in [false, true] {
+                let mut driver = ring_of(size);
+                let mut expected = vec![];
+                let mut back = vec![];
+                for life in 0..3 * size {
+                    let mut ring = reborn(&driver, event_idx);
+                    ring.suppress_kicks();
+                    let place = driver.next_used;
+                    assert_eq!(ring.position() & 0xffff, u32::from(place), "life {life}");
+                    let count = life % size + 1;
+                    expected.extend((0..count).map(|_| u32::from(driver.post(&[readable(BUFFERS, 1)]))));
+                    for _ in 0..count {
+                        let chain = take(&mut ring).id;
+                        ring.complete(chain, 0);
+                    }
+                    ring.publish();
+                    back.extend(driver.collect().iter().map(|used| used.id));
+                    if asleep {
+                        ring.request_kicks();
+                    }
+                    // Some more that it takes, and is killed.
+                    if life % 2 == 0 {
+                        expected.push(driver.post(&[readable(BUFFERS, 1)]).into());
+                        take(&mut ring);
+                        drop(ring);
+                        let mut next = reborn(&driver, event_idx);
+                        let chain = take(&mut next).id;
+                        next.complete(chain, 0);
+                        next.publish();
+                        back.extend(driver.collect().iter().map(|used| used.id));
+                    }
+                }
+                assert_eq!(back, expected);
+            }
+        }
+    }
+}
+
+/// Other back ends leave in the area what they last waited for, and hand the ring over with a good base.
+#[test]
+fn a_base_that_the_descriptors_bear_out_is_not_given_up_for_what_is_in_the_area() {
+    for stale in places(7) {
+        for filled in 0..=7 {
+            let mut driver = ring_of(7);
+            let mut ring = driver.start(true);
+            use_chains(&mut driver, &mut ring, 4);
+            use_chains(&mut driver, &mut ring, 5);
+            let base = ring.position();
+            drop(ring);
+            for _ in 0..filled {
+                driver.post(&[readable(BUFFERS, 1)]);
+            }
+            for flags in [EVENT_ENABLE, EVENT_DISABLE, EVENT_DESC] {
+                driver.ram.write(driver.device_area, stale);
+                driver.ram.write(driver.device_area + 2, flags);
+                let config = RingConfig {
+                    base,
+                    ..driver.config(true)
+                };
+                let ring = PackedRing::start(&config, driver.ram.device(), None).unwrap();
+                assert_eq!(ring.position(), base, "{stale:#x} {filled}");
+            }
+        }
     }
 }
 
@@ -952,9 +1032,9 @@ fn u7_every_write_to_the_ring_is_logged_and_nothing_else() {
         ring.publish();
         pages.take()
     };
-    assert_eq!(use_some(&mut ring, 1), [0x100]);
-    assert_eq!(use_some(&mut ring, 255), [0x100]);
-    assert_eq!(use_some(&mut ring, 1), [0x101]);
+    assert_eq!(use_some(&mut ring, 1), [0x100, 0x105]);
+    assert_eq!(use_some(&mut ring, 255), [0x100, 0x105]);
+    assert_eq!(use_some(&mut ring, 1), [0x101, 0x105]);
     ring.suppress_kicks();
     assert_eq!(pages.take(), [0x105]);
     ring.request_kicks();

@@ -108,16 +108,18 @@ impl<'p> Targets<'p> {
         self.open.len() - 1
     }
 
-    /// Locks the receive queue of a pair, or of the first pair if the guest does not use that one.
+    /// Locks the receive queue of a pair, or another one if the guest does not use that one: for now, or for good.
     fn lock(&mut self, port: &'p GuestPort, pair: usize) -> ReceiveBurst<'p> {
         let burst = self.lock_queue(port, pair);
-        if pair == 0 || burst.is_used() {
+        if burst.is_used() || port.pairs() == 1 {
             return burst;
         }
         drop(burst);
-        // That queue may be among those that are held.
+        // What is held may be the very queue that is looked for.
         self.open.clear();
-        self.lock_queue(port, 0)
+        let is_used = |pair: &usize| ReceiveBurst::open(port.receive_queue(*pair), 0).is_used();
+        let other = (0..port.pairs()).find(is_used).unwrap_or(pair);
+        self.lock_queue(port, other)
     }
 
     fn lock_queue(&mut self, port: &'p GuestPort, pair: usize) -> ReceiveBurst<'p> {

@@ -1,7 +1,7 @@
 //! The virtio-net features that are offered, and what the taken ones mean for the data path.
 
 use virtio_bindings::virtio_config::{
-    VIRTIO_F_ANY_LAYOUT, VIRTIO_F_IN_ORDER, VIRTIO_F_RING_PACKED, VIRTIO_F_RING_RESET, VIRTIO_F_VERSION_1,
+    VIRTIO_F_ANY_LAYOUT, VIRTIO_F_IN_ORDER, VIRTIO_F_RING_PACKED, VIRTIO_F_VERSION_1,
 };
 use virtio_bindings::virtio_net as net;
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
@@ -20,12 +20,15 @@ const fn bits(numbers: &[u32]) -> u64 {
 
 /// Every virtio feature that a guest's device has. The control queue lives in the VMM, so its bits are offered for the
 /// front ends to keep (QEMU ignores them, cloud-hypervisor needs CTRL_VQ).
+///
+/// VIRTIO_F_RING_RESET is not among them, although a single ring may be stopped and started. QEMU, up to 10.0 at least,
+/// hands the bit through to the guest and then tells the reset of a ring to a back end in the kernel only: we would go on
+/// writing to a ring and to buffers that the driver has freed.
 pub const OFFERED: u64 = bits(&[
     VIRTIO_F_VERSION_1,
     VIRTIO_F_ANY_LAYOUT,
     VIRTIO_F_IN_ORDER,
     VIRTIO_F_RING_PACKED,
-    VIRTIO_F_RING_RESET,
     VIRTIO_RING_F_INDIRECT_DESC,
     VIRTIO_RING_F_EVENT_IDX,
     net::VIRTIO_NET_F_CSUM,

@@ -29,17 +29,6 @@ impl Event {
         }
     }
 
-    /// The four octets of an area that say so.
-    #[inline]
-    pub fn area(self) -> u32 {
-        let (place, flags) = match self {
-            Event::Always => (0, ENABLE),
-            Event::Never => (0, DISABLE),
-            Event::At(place) => (place.bits(), DESC),
-        };
-        u32::from(place) | u32::from(flags) << 16
-    }
-
     /// Whether a step from one place to another is to be told.
     #[inline]
     pub fn is_met(self, from: Place, to: Place, size: u16) -> bool {
@@ -51,26 +40,56 @@ impl Event {
     }
 }
 
+/// Which kicks a device asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kicks {
+    /// One for whatever the driver makes available.
+    All,
+    /// None.
+    None,
+    /// One when the driver passes the place that the device has come to. With VIRTIO_F_EVENT_IDX only.
+    Next,
+}
+
+impl Kicks {
+    /// The four octets of the device's area, for a device that has come to this place. The place is always there, although
+    /// the driver minds it in one of the three cases only: it is what the next device goes on from if this one is killed.
+    #[inline]
+    pub fn area(self, place: Place) -> u32 {
+        let flags = match self {
+            Kicks::All => ENABLE,
+            Kicks::None => DISABLE,
+            Kicks::Next => DESC,
+        };
+        u32::from(place.bits()) | u32::from(flags) << 16
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn areas_are_read_as_they_are_written() {
+    fn a_driver_reads_in_an_area_what_the_device_wrote() {
         let place = Place {
             index: 77,
             wrap: true,
         };
-        for event in [Event::Always, Event::Never, Event::At(place)] {
-            assert_eq!(Event::from_area(event.area(), true), event);
+        let cases = [
+            (Kicks::All, Event::Always, 0x804d),
+            (Kicks::None, Event::Never, 0x1_804d),
+            (Kicks::Next, Event::At(place), 0x2_804d),
+        ];
+        for (kicks, event, area) in cases {
+            assert_eq!(kicks.area(place), area);
+            assert_eq!(Event::from_area(area, true), event);
+            assert_eq!(Place::from_bits(area as u16), place);
         }
-        assert_eq!(Event::At(place).area(), 0x2_804d);
-        assert_eq!(Event::Never.area(), 0x1_0000);
     }
 
     #[test]
     fn values_without_a_meaning_ask_for_every_notification() {
-        let at = Event::At(Place::FIRST).area();
+        let at = Kicks::Next.area(Place::FIRST);
         assert_eq!(Event::from_area(at, false), Event::Always);
         assert_eq!(Event::from_area(0x3_0000, true), Event::Always);
         assert_eq!(Event::from_area(0xfffd_0000, true), Event::Never, "reserved bits");

@@ -7,6 +7,7 @@ mod indirect;
 mod inflight;
 mod packed;
 mod place;
+mod resume;
 mod split;
 
 use std::sync::Arc;

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 
 use super::descriptor::{Descriptor, LOOKAHEAD, Lookahead, Ready, read_descriptor};
-use super::event::Event;
+use super::event::{Event, Kicks};
 use super::indirect::push_packed_table;
 use super::inflight::{InflightBuffer, PackedInflight, Slot};
 use super::place::Place;
+use super::resume::resume;
 use super::{AGAIN, Chain, ChainId, MAX_QUEUE_SIZE, RingConfig, RingError, Run};
 use crate::memory::{DirtyLog, GuestMemory, RegionCache};
 
@@ -33,6 +34,7 @@ pub struct PackedRing {
     completed: Vec<Used>,
     used: Place,
     published: Place,
+    kicks: Kicks,
     // No notification has been decided on since the start, so the place in the driver's area may be stale: notify once.
     fresh: bool,
     filled: bool,
@@ -63,7 +65,8 @@ pub struct PackedMark {
 unsafe impl Send for PackedRing {}
 
 impl PackedRing {
-    /// Resolves the ring's addresses and takes up work where the front end says that it was left.
+    /// Resolves the ring's addresses and takes up work where it was left: where the front end says, or, if the ring itself
+    /// shows that this is out of date, where the device before this one was killed.
     pub fn start(
         config: &RingConfig,
         memory: Arc<GuestMemory>,
@@ -91,7 +94,7 @@ impl PackedRing {
         // The front end's address for the log is that of what is at `used`: of the device's area, whose four octets are
         // not all that is written here. So descriptors are logged where they are themselves.
         let desc_log = config.used_log.and_then(|_| memory.guest_of_user(config.desc));
-        Ok(PackedRing {
+        let mut ring = PackedRing {
             size,
             desc,
             driver_area,
@@ -104,15 +107,20 @@ impl PackedRing {
             completed: Vec::with_capacity(usize::from(size)),
             used: place,
             published: place,
+            kicks: Kicks::All,
             fresh: true,
-            filled: place != Place::FIRST,
+            filled: false,
             memory,
             cache: RegionCache::default(),
             log,
             desc_log,
             used_log: config.used_log,
             inflight: None,
-        })
+        };
+        let kept = Place::from_bits(u32::from_le(ring.device_area().load(Ordering::Relaxed)) as u16);
+        let flags: Vec<u16> = (0..size).map(|index| ring.flags_at(index)).collect();
+        ring.go_on_at(resume(place, kept, &flags));
+        Ok(ring)
     }
 
     /// Keeps the books of the ring, which has just started, in the region of a queue, and goes on where they say.
@@ -123,8 +131,7 @@ impl PackedRing {
         self.inflight = Some(inflight);
         // Descriptors may have been put back.
         self.log_write(self.desc_log, 0, 16 * u64::from(self.size));
-        (self.next, self.seek, self.used, self.published) = (place, place, place, place);
-        self.filled |= place != Place::FIRST;
+        self.go_on_at(place);
     }
 
     /// The place of the next chain to complete, in both halves: what was taken and not completed is taken anew by
@@ -274,6 +281,7 @@ impl PackedRing {
         }
         self.completed.clear();
         self.published = self.used;
+        self.write_area();
         // virtio 1.3, 2.8.10: the descriptors must be visible before the driver's wish is read.
         fence(Ordering::SeqCst);
         // P8
@@ -287,16 +295,20 @@ impl PackedRing {
 
     /// Asks the driver not to kick while the ring is polled.
     pub fn suppress_kicks(&mut self) {
-        self.ask(Event::Never);
+        self.kicks = Kicks::None;
+        self.write_area();
     }
 
     /// Asks the driver to kick at the next chain. If this returns true there are chains already: poll once more.
     pub fn request_kicks(&mut self) -> bool {
-        self.ask(if self.event_idx {
-            Event::At(self.next)
+        // The place in the area is that of the next chain to complete. While that is not the next one to take, it cannot
+        // be waited for.
+        self.kicks = if self.event_idx && self.next == self.published {
+            Kicks::Next
         } else {
-            Event::Always
-        });
+            Kicks::All
+        };
+        self.write_area();
         // virtio 1.3, 2.8.10: the wish must be visible before the last look at the descriptor.
         fence(Ordering::SeqCst);
         !self.ahead.is_empty() || self.seek.is_available(self.flags_at(self.seek.index))
@@ -410,12 +422,23 @@ impl PackedRing {
         unsafe { std::slice::from_raw_parts(self.desc.cast(), usize::from(self.size)) }
     }
 
-    fn ask(&self, event: Event) {
-        // SAFETY: `start` checked the four octets of the device's area and their alignment.
-        let area = unsafe { AtomicU32::from_ptr(self.device_area.cast()) };
+    fn go_on_at(&mut self, place: Place) {
+        (self.next, self.seek, self.used, self.published) = (place, place, place, place);
+        self.filled |= place != Place::FIRST;
+    }
+
+    /// Says which kicks are asked for, and where the ring stands: behind what is used already, for whoever goes on.
+    #[inline]
+    fn write_area(&self) {
+        let area = self.kicks.area(self.published);
         // The driver reads both halves at once. // P9
-        area.store(event.area().to_le(), Ordering::Relaxed);
+        self.device_area().store(area.to_le(), Ordering::Release);
         self.log_write(self.used_log, 0, 4);
+    }
+
+    fn device_area(&self) -> &AtomicU32 {
+        // SAFETY: `start` checked the four octets of the device's area and their alignment.
+        unsafe { AtomicU32::from_ptr(self.device_area.cast()) }
     }
 
     fn driver_area(&self) -> &AtomicU32 {

@@ -83,6 +83,12 @@ impl Place {
         avail == self.wrap && used != self.wrap
     }
 
+    /// Whether these flags say that the descriptor at this place is used.
+    #[inline]
+    pub fn is_used(self, flags: u16) -> bool {
+        flags & (DESC_F_AVAIL | DESC_F_USED) == self.used_flags()
+    }
+
     /// The flags that make the descriptor at this place used.
     #[inline]
     pub fn used_flags(self) -> u16 {
@@ -139,6 +145,8 @@ mod tests {
                 assert_eq!(place.is_available(other | 0x7f7f), other == flags);
             }
             assert!(!place.is_available(place.used_flags()));
+            assert!(place.is_used(place.used_flags() | 0x7f7f));
+            assert!(!place.is_used(flags) && !place.is_used(!place.used_flags()));
         }
         assert_eq!(Place::FIRST.used_flags(), DESC_F_AVAIL | DESC_F_USED);
     }

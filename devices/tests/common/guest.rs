@@ -220,10 +220,10 @@ impl Guest {
     }
 
     /// Where the device writes to return the chains of the receive queue.
-    pub fn receive_used_range(&self) -> Range<u64> {
+    pub fn receive_used_ranges(&self) -> Vec<Range<u64>> {
         match &self.packed {
-            None => self.receiver.used_range(),
-            Some([receiver, _]) => receiver.ring_range(),
+            None => vec![self.receiver.used_range()],
+            Some([receiver, _]) => receiver.used_ranges().to_vec(),
         }
     }
 

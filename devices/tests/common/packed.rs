@@ -112,6 +112,11 @@ impl PackedDriver {
         self.desc..self.desc + 16 * u64::from(self.size)
     }
 
+    /// Where the device writes to return chains.
+    pub fn used_ranges(&self) -> [Range<u64>; 2] {
+        [self.ring_range(), self.device_area_range()]
+    }
+
     pub fn device_area_range(&self) -> Range<u64> {
         self.device_area..self.device_area + 4
     }

@@ -40,8 +40,6 @@ pub const VERSION_1: u64 = 1 << config::VIRTIO_F_VERSION_1;
 pub const IN_ORDER: u64 = 1 << config::VIRTIO_F_IN_ORDER;
 /// Rings are packed.
 pub const RING_PACKED: u64 = 1 << config::VIRTIO_F_RING_PACKED;
-/// A single queue may be reset.
-pub const RING_RESET: u64 = 1 << config::VIRTIO_F_RING_RESET;
 /// vhost-user: writes to guest memory are logged.
 pub const LOG_ALL: u64 = 1 << 26;
 /// vhost-user: there are protocol features.
