@@ -147,3 +147,78 @@ impl Tally {
         way(&self.delivery) == way(delivery)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::{Duration, Instant};
+
+    use netkit::{CreateRequest, Mode, Model};
+
+    use super::*;
+
+    fn pair() -> Plan {
+        let mut model = Model::new(1, 1);
+        let request = CreateRequest {
+            mode: Some(Mode::L2),
+            ..CreateRequest::default()
+        };
+        model.create(&request).unwrap();
+        Plan::empty(model.view())
+    }
+
+    /// Each thread holds a queue and wants that of the other, again and again.
+    #[test]
+    fn threads_that_write_to_the_same_queues_in_turn_never_wait_for_each_other() {
+        const ROUNDS: usize = 20_000;
+        let plan = pair();
+        let slots: Vec<Slot> = plan.view.iter().map(|(slot, _)| slot).collect();
+        let ports = [GuestPort::new(1), GuestPort::new(1)];
+        let done = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for first in [0, 1] {
+                let (plan, slots, ports, done) = (&plan, &slots, &ports, &done);
+                scope.spawn(move || {
+                    let frame = Frame::from_octets(&[0; 60]);
+                    for _ in 0..ROUNDS {
+                        let mut targets = Targets::new(plan, 0, 1);
+                        for turn in [first, 1 - first, first] {
+                            targets.open(slots[turn], &ports[turn], &frame);
+                        }
+                    }
+                    done.fetch_add(1, Ordering::Relaxed);
+                });
+            }
+            let end = Instant::now() + Duration::from_secs(60);
+            while done.load(Ordering::Relaxed) < 2 {
+                if Instant::now() > end {
+                    // A panic would wait for the threads, too.
+                    eprintln!("two threads wait for each other");
+                    std::process::abort();
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+    }
+
+    #[test]
+    fn more_receivers_than_a_burst_keeps_open_are_served_all_the_same() {
+        let plan = pair();
+        let slot = plan.view.iter().map(|(slot, _)| slot).next().unwrap();
+        let ports: Vec<GuestPort> = (0..3 * OPEN_MAX).map(|_| GuestPort::new(1)).collect();
+        let frame = Frame::from_octets(&[0; 60]);
+        let mut targets = Targets::new(&plan, 0, 1);
+        for port in &ports {
+            // As if each were another device's.
+            targets.open.iter_mut().for_each(|target| target.pair = 7);
+            targets.open(slot, port, &frame);
+            assert!(targets.open.len() <= OPEN_MAX);
+        }
+        drop(targets);
+        assert!(
+            ports
+                .iter()
+                .all(|port| ReceiveBurst::try_open(port.receive_queue(0), 0).is_some())
+        );
+    }
+}

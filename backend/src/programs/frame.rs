@@ -67,7 +67,7 @@ impl engine::Octets for FrameOctets<'_> {
     }
 }
 
-/// What a program is shown beside the octets.
+/// What a program is shown beside the octets, but for what [`export_work`] says.
 #[inline]
 pub fn export_metadata(frame: &Frame, surroundings: &Surroundings<'_>) -> engine::Metadata {
     let meta = &frame.meta;
@@ -93,25 +93,25 @@ pub fn export_metadata(frame: &Frame, surroundings: &Surroundings<'_>) -> engine
             encapsulated: frame.offload.encapsulation.is_some(),
             ..engine::Layers::default()
         },
-        offload: export_offload(&frame.offload),
+        offload: engine::Offload {
+            verified: frame.offload.data_valid,
+            ..engine::Offload::default()
+        },
     }
 }
 
-/// Of most frames nothing is left to do, and then the rest of the offload is not even read: it has just been cleared piece
-/// by piece, and reading several pieces at once would wait for the processor's store buffer.
+/// What is left to do on a frame, if something is, for [`engine::Metadata::offload`].
+///
+/// Nothing is left to do on most frames, and then the offload is not even read, nor copied: it was cleared piece by piece,
+/// and reading several pieces at once would wait for the processor's store buffer.
 #[inline]
-fn export_offload(offload: &Offload) -> engine::Offload {
-    if offload.needs_csum || offload.gso_type != GsoType::None {
-        return export_work(offload);
-    }
-    engine::Offload {
-        verified: offload.data_valid,
-        ..engine::Offload::default()
-    }
+pub fn export_work(offload: &Offload) -> Option<engine::Offload> {
+    let is_work = offload.needs_csum || offload.gso_type != GsoType::None;
+    is_work.then(|| export_offload(offload))
 }
 
 #[inline(never)]
-fn export_work(offload: &Offload) -> engine::Offload {
+fn export_offload(offload: &Offload) -> engine::Offload {
     let gso = |kind| engine::Gso {
         kind,
         size: offload.gso_size,

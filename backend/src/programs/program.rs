@@ -7,7 +7,7 @@ use policy::interpreter::Tracer;
 use policy::machine::Packet;
 
 use super::environment::Surrounded;
-use super::frame::{FrameOctets, export_metadata, import_metadata, still_fits};
+use super::frame::{FrameOctets, export_metadata, export_work, import_metadata, still_fits};
 
 /// A program of the engine that runs on netkit's frames.
 #[derive(Debug)]
@@ -44,11 +44,15 @@ impl netkit::Program for LoadedProgram {
 #[inline]
 fn on_frame<T>(context: &mut Context<'_>, run: impl FnOnce(&mut Packet<'_>) -> T) -> (T, bool) {
     let mut octets = FrameOctets::new(context.frame);
+    let work = export_work(&octets.frame().offload);
     let mut packet = Packet {
         metadata: export_metadata(octets.frame(), &context.surroundings),
         octets: &mut octets,
         environment: &mut Surrounded(&mut context.surroundings),
     };
+    if let Some(work) = work {
+        packet.metadata.offload = work;
+    }
     let result = run(&mut packet);
     let metadata = packet.metadata;
     let other_offload = import_metadata(octets.frame_mut(), &metadata);

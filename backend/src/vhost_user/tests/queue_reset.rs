@@ -48,6 +48,8 @@ fn g11_a_queue_that_was_reset_is_not_where_its_inflight_region_says() {
         } else {
             assert_eq!(bench.stop(), 0x8003_8003);
         }
+        // The driver sets the ring up anew.
+        bench.offer_packed(HERE[0], 0..8, true);
         bench.start(8, 0x8000_8000, HERE);
         assert_eq!(bench.position(), Some(0x8000_8000));
     }
