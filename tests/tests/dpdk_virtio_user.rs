@@ -284,7 +284,7 @@ fn frames_flow_both_ways_on_every_path() {
                 .into_iter()
                 .filter(|it| it.0 != "receiver_ring_full")
                 .collect();
-            assert_eq!(malformed, [], "{}", path.name);
+            assert_eq!(malformed, [], "{}: {}", path.name, daemon.log());
         }
     }
 }

@@ -88,8 +88,8 @@ fn converse(format: Format, mode: Mode, version: u8) {
         transfer(&mut b, &mut a, from, (41000, 81), STREAM);
         for (end, driver) in [(&pair.a, &a.driver), (&pair.b, &b.driver)] {
             assert_eq!(end.drops(), [], "{mode:?} IPv{version} MTU {mtu} queues {queues}");
-            // All queues were used, or the test did not test them.
-            for queue in &driver.queues {
+            // All transmit queues were used, or the test did not test them. Where a flow arrives is the daemon's to choose.
+            for queue in driver.queues.iter().skip(1).step_by(2) {
                 assert_ne!(queue.ring.used_index(&driver.memory), 0, "a queue lay idle");
             }
         }

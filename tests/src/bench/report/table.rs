@@ -139,7 +139,7 @@ mod tests {
         assert_eq!(
             line,
             "| both ways, 64 B, split ring | DPDK vhost, io | 3.000 Mframes/s | 1.000 Mframes/s | 3.00 (2.00) \
-             | at least 1.00 | met | 33.3 %, 2.000 Mframes/s to 4.000 Mframes/s (2); \
+             | at least 1.30 | met | 33.3 %, 2.000 Mframes/s to 4.000 Mframes/s (2); \
              50.0 %, 1.000 Mframes/s to 2.000 Mframes/s (3) | 1; 0 |\n"
         );
     }
@@ -148,7 +148,7 @@ mod tests {
     fn a_goal_that_is_missed_stands_out() {
         let result = results(&[1e6], &[2e6]);
         assert!(
-            line(&result, &result.comparisons()[0]).contains("| 0.50 (0.50) | at least 1.00 | **missed** |")
+            line(&result, &result.comparisons()[0]).contains("| 0.50 (0.50) | at least 1.30 | **missed** |")
         );
     }
 
@@ -159,6 +159,6 @@ mod tests {
         assert!(text.starts_with("\n1 not run:"), "{text}");
         assert!(text.contains("OVS-DPDK: it is not installed"), "{text}");
         let line = line(&result, &result.comparisons()[1]);
-        assert!(line.contains("| - | - | at least 1.00 | no figures |"), "{line}");
+        assert!(line.contains("| - | - | at least 1.30 | no figures |"), "{line}");
     }
 }
