@@ -389,6 +389,27 @@ fn p06_of_the_flags_in_a_table_only_write_has_a_meaning() {
 }
 
 #[test]
+fn p06_in_a_table_of_a_transmit_queue_not_even_write_has_a_meaning() {
+    let mut driver = ring_of(4);
+    driver.ram.put(BUFFERS, &pattern(30));
+    // As DPDK's driver has it: the header writable, the frame readable.
+    let parts = [writable(BUFFERS, 12), readable(BUFFERS + 12, 18)];
+    driver.post_indirect(TABLE, &parts, 0);
+    let start = |only_reads| {
+        let config = RingConfig {
+            only_reads,
+            ..driver.config(false)
+        };
+        PackedRing::start(&config, driver.ram.device(), None).unwrap()
+    };
+    let chain = take(&mut start(true));
+    assert_eq!(contents(chain.readable()), pattern(30));
+    assert!(chain.writable().is_empty());
+    let refused = start(false).take(&mut Chain::default());
+    assert_eq!(refused, Err(RingError::ReadableAfterWritable));
+}
+
+#[test]
 fn p07_chains_are_taken_up_to_the_limit_and_refused_beyond() {
     let parts: Vec<Part> = (0..=MAX_CHAIN_BUFFERS as u64)
         .map(|n| writable(BUFFERS + n, 1))

@@ -47,7 +47,10 @@ impl Session {
         let (ring, _) = self.ring_of_state(message)?;
         let base = self.stop(ring, host);
         self.set_kick(ring, Kick::Unset, host);
-        self.vrings[ring] = Vring::default();
+        self.vrings[ring] = Vring {
+            answered: Some(base),
+            ..Vring::default()
+        };
         self.retire(ring);
         let mut payload = (ring as u32).to_ne_bytes().to_vec();
         payload.extend_from_slice(&base.to_ne_bytes());
@@ -125,10 +128,14 @@ impl Session {
         let max_frame = self.max_frame();
         // Under the lock: a ring that runs must not move on between the look at its position and the swap.
         let mut queue = self.port.queues()[index].lock();
-        queue.stop();
-        let Some(config) = self.vrings[index].config(features, queue.base) else {
+        if queue.ring.is_some() {
+            queue.stop();
+            self.vrings[index].answered = Some(queue.base);
+        }
+        let Some(mut config) = self.vrings[index].config(features, queue.base) else {
             return Ok(());
         };
+        config.only_reads = !is_receive_queue(index);
         queue.features = features;
         queue.max_frame = max_frame;
         queue.polled = matches!(self.vrings[index].kick, Kick::Polled);

@@ -16,6 +16,8 @@ pub struct Vring {
     pub addr: Option<VringAddr>,
     /// How the driver's kicks arrive.
     pub kick: Kick,
+    /// Where the ring stood when it last stopped on this connection.
+    pub answered: Option<u32>,
 }
 
 /// How the driver's kicks arrive.
@@ -46,7 +48,9 @@ impl Vring {
             packed: features.packed(),
             event_idx: features.event_idx(),
             in_order: features.in_order(),
+            only_reads: false,
             base,
+            base_is_exact: self.answered == Some(base),
         })
     }
 }

@@ -35,16 +35,23 @@ pub fn push_split_table(
 
 /// Adds all descriptors of a packed ring's table, in their order. Of their flags only WRITE has a meaning; the others
 /// are to be ignored (virtio 1.3, 2.8.7).
+///
+/// Not even that where the device `only_reads`: DPDK's driver leaves WRITE on the header of every frame that it sends
+/// through a table (`vring_desc_init_indirect_packed`), and its own device never looks.
 pub fn push_packed_table(
     chain: &mut Chain,
     table: &Descriptor,
+    only_reads: bool,
     memory: &GuestMemory,
     cache: &mut RegionCache,
 ) -> Result<(), RingError> {
     let entries = check_table(table)?;
     for index in 0..entries {
-        let descriptor = read_entry(table, index as u16, memory, cache)?;
-        chain.push(&descriptor.packed(), memory, cache)?;
+        let mut descriptor = read_entry(table, index as u16, memory, cache)?.packed();
+        if only_reads {
+            descriptor.flags = 0;
+        }
+        chain.push(&descriptor, memory, cache)?;
     }
     Ok(())
 }

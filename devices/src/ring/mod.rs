@@ -48,8 +48,12 @@ pub struct RingConfig {
     pub event_idx: bool,
     /// VIRTIO_F_IN_ORDER was negotiated.
     pub in_order: bool,
+    /// The device only reads the buffers: a transmit queue.
+    pub only_reads: bool,
     /// Where the front end wants the ring to go on: see [`Ring::position`].
     pub base: u32,
+    /// The base is what this ring said when it stopped, and not what a front end remembers of a back end that is gone.
+    pub base_is_exact: bool,
 }
 
 /// A started virtqueue, of either format.

@@ -25,6 +25,7 @@ pub struct PackedRing {
     device_area: *mut u8,
     event_idx: bool,
     in_order: bool,
+    only_reads: bool,
     // Of the next descriptor to take.
     next: Place,
     // Descriptors from `next` on, copied ahead of their use, and the place behind them.
@@ -101,6 +102,7 @@ impl PackedRing {
             device_area,
             event_idx: config.event_idx,
             in_order: config.in_order,
+            only_reads: config.only_reads,
             next: place,
             ahead: Lookahead::default(),
             seek: place,
@@ -117,9 +119,14 @@ impl PackedRing {
             used_log: config.used_log,
             inflight: None,
         };
-        let kept = Place::from_bits(u32::from_le(ring.device_area().load(Ordering::Relaxed)) as u16);
-        let flags: Vec<u16> = (0..size).map(|index| ring.flags_at(index)).collect();
-        ring.go_on_at(resume(place, kept, &flags));
+        let place = if config.base_is_exact {
+            place
+        } else {
+            let kept = Place::from_bits(u32::from_le(ring.device_area().load(Ordering::Relaxed)) as u16);
+            let flags: Vec<u16> = (0..size).map(|index| ring.flags_at(index)).collect();
+            resume(place, kept, &flags)
+        };
+        ring.go_on_at(place);
         Ok(ring)
     }
 
@@ -360,7 +367,14 @@ impl PackedRing {
     fn walk(&mut self, chain: &mut Chain, first: &Ready) -> Result<(), RingError> {
         chain.restart(ChainId::new(first.id, 1));
         if first.descriptor.is_indirect() {
-            return push_packed_table(chain, &first.descriptor, &self.memory, &mut self.cache);
+            let only_reads = self.only_reads;
+            return push_packed_table(
+                chain,
+                &first.descriptor,
+                only_reads,
+                &self.memory,
+                &mut self.cache,
+            );
         }
         let (mut descriptor, mut slots) = (first.descriptor, 1);
         loop {

@@ -85,6 +85,7 @@ impl PackedDriver {
             event_idx,
             in_order: self.in_order,
             base: u32::from(self.next_used) << 16 | u32::from(self.next),
+            ..RingConfig::default()
         }
     }
 
