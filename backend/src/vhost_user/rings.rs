@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
 use devices::guest::{NetFeatures, Notifier, check_eventfd};
-use devices::ring::{MAX_QUEUE_SIZE, Ring, RingError};
+use devices::ring::{MAX_QUEUE_SIZE, Ring, RingConfig, RingError};
 use vhost::vhost_user::message::FrontendReq as Request;
 
 use super::message::{Message, Reply, Violation};
@@ -47,10 +47,7 @@ impl Session {
         let (ring, _) = self.ring_of_state(message)?;
         let base = self.stop(ring, host);
         self.set_kick(ring, Kick::Unset, host);
-        self.vrings[ring] = Vring {
-            answered: Some(base),
-            ..Vring::default()
-        };
+        self.vrings[ring] = Vring::default();
         self.retire(ring);
         let mut payload = (ring as u32).to_ne_bytes().to_vec();
         payload.extend_from_slice(&base.to_ne_bytes());
@@ -100,7 +97,7 @@ impl Session {
     // that runs does not jump.
     pub(super) fn set_vring_base(&mut self, message: &Message) -> Result<(), Violation> {
         let (ring, base) = self.ring_of_state(message)?;
-        self.port.queues()[ring].lock().base = base;
+        self.port.queues()[ring].lock().set_base(base);
         Ok(())
     }
 
@@ -128,14 +125,16 @@ impl Session {
         let max_frame = self.max_frame();
         // Under the lock: a ring that runs must not move on between the look at its position and the swap.
         let mut queue = self.port.queues()[index].lock();
-        if queue.ring.is_some() {
-            queue.stop();
-            self.vrings[index].answered = Some(queue.base);
-        }
-        let Some(mut config) = self.vrings[index].config(features, queue.base) else {
+        queue.stop();
+        let Some(config) = self.vrings[index].config(features) else {
             return Ok(());
         };
-        config.only_reads = !is_receive_queue(index);
+        let config = RingConfig {
+            only_reads: !is_receive_queue(index),
+            base: queue.base,
+            base_is_exact: queue.base_is_exact,
+            ..config
+        };
         queue.features = features;
         queue.max_frame = max_frame;
         queue.polled = matches!(self.vrings[index].kick, Kick::Polled);

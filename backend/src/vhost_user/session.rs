@@ -144,7 +144,7 @@ impl Session {
             self.set_kick(index, Kick::Unset, host);
             let mut queue = self.port.queues()[index].lock();
             queue.enabled = false;
-            queue.base = 0;
+            queue.set_base(0);
             queue.call = None;
             queue.err = None;
         }
@@ -260,7 +260,7 @@ impl Session {
             self.vrings[index] = Vring::default();
             let mut queue = self.port.queues()[index].lock();
             queue.enabled = false;
-            queue.base = 0;
+            queue.set_base(0);
         }
         self.features = None;
         self.inflight = None;

@@ -16,8 +16,6 @@ pub struct Vring {
     pub addr: Option<VringAddr>,
     /// How the driver's kicks arrive.
     pub kick: Kick,
-    /// Where the ring stood when it last stopped on this connection.
-    pub answered: Option<u32>,
 }
 
 /// How the driver's kicks arrive.
@@ -33,8 +31,9 @@ pub enum Kick {
 }
 
 impl Vring {
-    /// The ring's set-up, if the front end has said all that is needed. // U4: a ring starts at its kick descriptor
-    pub fn config(&self, features: NetFeatures, base: u32) -> Option<RingConfig> {
+    /// The ring's set-up but for where it goes on, if the front end has said all that is needed. // U4: a ring starts at its
+    /// kick descriptor
+    pub fn config(&self, features: NetFeatures) -> Option<RingConfig> {
         let addr = self.addr?;
         if matches!(self.kick, Kick::Unset) || self.size == 0 {
             return None;
@@ -48,9 +47,7 @@ impl Vring {
             packed: features.packed(),
             event_idx: features.event_idx(),
             in_order: features.in_order(),
-            only_reads: false,
-            base,
-            base_is_exact: self.answered == Some(base),
+            ..RingConfig::default()
         })
     }
 }

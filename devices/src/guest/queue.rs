@@ -37,6 +37,8 @@ pub struct QueueState {
     pub polled: bool,
     /// Where the ring stood when it stopped, or is to begin, see [`Ring::position`].
     pub base: u32,
+    /// It is what the ring itself said when it stopped, and the front end has not said otherwise since.
+    pub base_is_exact: bool,
     /// Why the ring was stopped for good.
     pub broken: Option<RingError>,
     /// Reused for every chain that is taken.
@@ -105,8 +107,14 @@ impl QueueState {
     pub fn stop(&mut self) {
         self.publish();
         if let Some(ring) = self.ring.take() {
-            self.base = ring.position();
+            (self.base, self.base_is_exact) = (ring.position(), true);
         }
+    }
+
+    /// Takes the base that the front end gives.
+    pub fn set_base(&mut self, base: u32) {
+        self.base_is_exact &= self.base == base;
+        self.base = base;
     }
 
     /// Stops the ring because the driver broke its rules, and says so to the front end.
@@ -128,5 +136,25 @@ impl QueueState {
         {
             call.notify();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_base_is_exact_until_the_front_end_says_another() {
+        let mut queue = QueueState {
+            base: 7,
+            base_is_exact: true,
+            ..QueueState::default()
+        };
+        queue.set_base(7);
+        assert!(queue.base_is_exact);
+        queue.set_base(8);
+        assert_eq!((queue.base, queue.base_is_exact), (8, false));
+        queue.set_base(8);
+        assert!(!queue.base_is_exact);
     }
 }

@@ -56,6 +56,21 @@ pub struct RingConfig {
     pub base_is_exact: bool,
 }
 
+/// The host address of a part of a ring, which has to be aligned on both sides and to lie in one region.
+fn resolve(
+    memory: &GuestMemory,
+    what: &'static str,
+    address: u64,
+    len: u64,
+    align: u64,
+) -> Result<*mut u8, RingError> {
+    let aligned = address.is_multiple_of(align);
+    let host = memory
+        .translate_user(address, len)
+        .filter(|host| aligned && host.addr().is_multiple_of(align as usize));
+    host.ok_or(RingError::BadAddress(what))
+}
+
 /// A started virtqueue, of either format.
 #[derive(Debug)]
 pub enum Ring {

@@ -9,7 +9,7 @@ use super::indirect::push_packed_table;
 use super::inflight::{InflightBuffer, PackedInflight, Slot};
 use super::place::Place;
 use super::resume::resume;
-use super::{AGAIN, Chain, ChainId, MAX_QUEUE_SIZE, RingConfig, RingError, Run};
+use super::{AGAIN, Chain, ChainId, MAX_QUEUE_SIZE, RingConfig, RingError, Run, resolve};
 use crate::memory::{DirtyLog, GuestMemory, RegionCache};
 
 const DESC_F_WRITE: u16 = 2;
@@ -78,13 +78,7 @@ impl PackedRing {
             .ok()
             .filter(|size| (1..=MAX_QUEUE_SIZE).contains(size))
             .ok_or(RingError::BadPackedSize(config.size))?;
-        let resolve = |what, address: u64, len, align| {
-            let aligned = address.is_multiple_of(align);
-            let host = memory
-                .translate_user(address, len)
-                .filter(|host| aligned && host.addr().is_multiple_of(align as usize));
-            host.ok_or(RingError::BadAddress(what))
-        };
+        let resolve = |what, address, len, align| resolve(&memory, what, address, len, align);
         let desc = resolve("descriptor ring", config.desc, 16 * u64::from(size), 16)?;
         let driver_area = resolve("driver event suppression area", config.avail, 4, 4)?;
         let device_area = resolve("device event suppression area", config.used, 4, 4)?;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU16, Ordering, fence};
 use super::descriptor::{LOOKAHEAD, Lookahead, Ready, read_descriptor};
 use super::indirect::push_split_table;
 use super::inflight::{InflightBuffer, SplitInflight};
-use super::{AGAIN, Chain, ChainId, MAX_QUEUE_SIZE, RingConfig, RingError, Run};
+use super::{AGAIN, Chain, ChainId, MAX_QUEUE_SIZE, RingConfig, RingError, Run, resolve};
 use crate::memory::{DirtyLog, GuestMemory, RegionCache};
 use crate::prefetch;
 
@@ -67,13 +67,7 @@ impl SplitRing {
             .filter(|size| size.is_power_of_two() && *size <= MAX_QUEUE_SIZE)
             .ok_or(RingError::BadSize(config.size))?;
         let entries = u64::from(size);
-        let resolve = |what, address: u64, len, align| {
-            let aligned = address.is_multiple_of(align);
-            let host = memory
-                .translate_user(address, len)
-                .filter(|host| aligned && host.addr().is_multiple_of(align as usize));
-            host.ok_or(RingError::BadAddress(what))
-        };
+        let resolve = |what, address, len, align| resolve(&memory, what, address, len, align);
         let desc = resolve("descriptor table", config.desc, 16 * entries, 16)?;
         let avail = resolve("available ring", config.avail, 6 + 2 * entries, 2)?;
         let used = resolve("used ring", config.used, 6 + 8 * entries, 4)?;
