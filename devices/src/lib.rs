@@ -4,6 +4,7 @@
 
 pub mod guest;
 pub mod memory;
+pub mod nic;
 pub mod packet;
 mod prefetch;
 mod refusal;

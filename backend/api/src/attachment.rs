@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::UplinkSpec;
+
 /// What is wanted behind a device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
@@ -11,6 +13,8 @@ pub enum AttachmentSpec {
     VhostUser(VhostUserSpec),
     /// A host netdev.
     Tap(TapSpec),
+    /// A NIC.
+    Uplink(UplinkSpec),
 }
 
 /// A guest, through a vhost-user socket.
@@ -63,7 +67,9 @@ pub struct Attachment {
     pub queues: u16,
     /// Name of the host netdev.
     pub ifname: Option<String>,
-    /// Whether a front end is connected; a tap always is.
+    /// The uplink, and by what this device's frames are known there.
+    pub uplink: Option<UplinkSpec>,
+    /// Whether a front end is connected; a tap always is, an uplink while its NIC is there.
     pub connected: bool,
     /// Whether the guest's driver runs: its rings are started.
     pub running: bool,
@@ -83,6 +89,8 @@ pub enum AttachmentKind {
     VhostUser,
     /// A host netdev.
     Tap,
+    /// A NIC.
+    Uplink,
 }
 
 fn one() -> u16 {

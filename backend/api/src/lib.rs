@@ -37,6 +37,14 @@
 //! | `GET /v1/domains/{domain}/routes`, `…/neighbours` | | `[Route]`, `[Neighbour]` |
 //! | `POST /v1/domains/{domain}/routes`, `…/neighbours` | `Route`, `Neighbour` | 204: made or changed |
 //! | `POST /v1/domains/{domain}/routes/delete`, `…/neighbours/delete` | the same | 204 |
+//! | `GET /v1/uplinks`, `GET /v1/uplinks/{name}` | | `[Uplink]`, `Uplink` |
+//! | `POST /v1/uplinks` | `UplinkCreate` | 201 |
+//! | `PATCH /v1/uplinks/{name}` | `UplinkSet` | 204 |
+//! | `DELETE /v1/uplinks/{name}` | | 204: the devices that lease its queues go with it |
+//! | `POST /v1/devices/{name}/leases` | `LeaseCreate` | 201, `LeaseCreated` |
+//! | `GET /v1/nics`, `GET /v1/nics/{address}` | | `[PciNic]`, `PciNic` |
+//! | `PUT /v1/nics/{address}/pass` | `NicPass` | `PciNic`: it is with vfio-pci, for a guest |
+//! | `DELETE /v1/nics/{address}/pass` | | `PciNic`: it is back with its driver |
 //! | `GET /v1/workers` | | `[Worker]` |
 //! | `PUT /v1/devices/{name}/queues/{queue}/worker` | `WorkerChoice` | 204: that worker serves the queue |
 //! | `GET /v1/daemon` | | `Daemon` |
@@ -53,6 +61,7 @@ mod map;
 mod object;
 mod problem;
 mod program;
+mod uplink;
 mod worker;
 
 pub use attachment::{Attachment, AttachmentKind, AttachmentSpec, SocketMode, TapSpec, VhostUserSpec};
@@ -67,5 +76,10 @@ pub use program::{
     DumpLine, Link, LinkUpdate, ListedProgram, MapChoice, Neighbour, Origin, Program, ProgramAttach,
     ProgramAttached, ProgramDetach, ProgramList, ProgramLoad, ProgramRan, ProgramRun, ProgramSet,
     ProgramsLoaded, Route, TraceLines, TraceRequest, TraceStep, Traced,
+};
+pub use uplink::{
+    AfXdpMode, AfXdpNic, KernelNic, LeaseCreate, LeaseCreated, MacvtapMode, MacvtapNic, NicPass, NicSpec,
+    PciNic, QueueKind, QueueLease, Share, TapNic, Uplink, UplinkCreate, UplinkQueue, UplinkSet, UplinkShare,
+    UplinkSpec, UplinkState, VfioNic,
 };
 pub use worker::{ServedQueue, Worker, WorkerChoice};

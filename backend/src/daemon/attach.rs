@@ -100,6 +100,12 @@ impl Daemon {
                 Attachment::VhostUser(Box::new(self.open_vhost_user(spec, assigned, features)?))
             }
             AttachmentSpec::Tap(spec) => Attachment::Tap(open_tap(&spec)?),
+            AttachmentSpec::Uplink(spec) => {
+                return Err(netkit::Error::NoSuchDevice {
+                    what: format!("\"{}\"", spec.uplink),
+                }
+                .into());
+            }
         };
         self.insert_attachment(ifindex, attachment, reactor);
         Ok(())

@@ -128,6 +128,7 @@ impl Attachment {
                 mode: Some(this.spec.mode),
                 queues: this.spec.queues,
                 ifname: None,
+                uplink: None,
                 connected: this.link.is_some(),
                 running: this
                     .link
@@ -156,6 +157,7 @@ pub fn no_attachment() -> netkit_api::Attachment {
         mode: None,
         queues: 0,
         ifname: None,
+        uplink: None,
         connected: false,
         running: false,
         guest_address: None,

@@ -124,6 +124,11 @@ pub fn waiting_attachment(saved: &SavedAttachment) -> api::Attachment {
             guest_address: Some(saved.guest_address.clone()),
             ..no_attachment()
         },
+        api::AttachmentSpec::Uplink(spec) => api::Attachment {
+            kind: api::AttachmentKind::Uplink,
+            uplink: Some(spec.clone()),
+            ..no_attachment()
+        },
         api::AttachmentSpec::Tap(spec) => api::Attachment {
             kind: api::AttachmentKind::Tap,
             queues: spec.queues.unwrap_or(1),

@@ -105,6 +105,7 @@ mod tests {
             mode: None,
             queues: 0,
             ifname: None,
+            uplink: None,
             connected: false,
             running: false,
             guest_address: None,

@@ -174,6 +174,7 @@ fn kind(kind: AttachmentKind) -> &'static str {
         AttachmentKind::None => "none",
         AttachmentKind::VhostUser => "vhost-user",
         AttachmentKind::Tap => "tap",
+        AttachmentKind::Uplink => "uplink",
     }
 }
 
