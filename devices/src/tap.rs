@@ -309,7 +309,7 @@ fn set_interface(file: &File, name: &str, many: bool) -> Result<String, TapError
 }
 
 /// An ioctl request for a netdev; the name has been checked for its length or is cut.
-fn interface_request(name: &str) -> libc::ifreq {
+pub(crate) fn interface_request(name: &str) -> libc::ifreq {
     // SAFETY: all-zero is a valid ifreq.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (target, octet) in request.ifr_name[..libc::IFNAMSIZ - 1]

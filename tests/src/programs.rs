@@ -124,6 +124,8 @@ impl Programs {
         let kind = match end {
             End::Primary => "netkit/primary",
             End::Peer => "netkit/peer",
+            End::TcxIngress => "tcx/ingress",
+            End::TcxEgress => "tcx/egress",
         };
         let lists = self.0.lists(Some(device)).expect("the lists of a device");
         let list = lists.iter().find(|list| list.kind == kind).expect("both lists");

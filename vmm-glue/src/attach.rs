@@ -1,12 +1,13 @@
 //! `nkctl attach` and `nkctl detach`: what stands behind a device.
 
-use netkit_api::{AttachmentSpec, SocketMode, TapSpec, VhostUserSpec};
+use netkit_api::{AttachmentSpec, Share, SocketMode, TapSpec, UplinkSpec, VhostUserSpec};
 use vmm_glue::Client;
 
 use crate::command::Output;
-use crate::error::{Error, changing};
+use crate::error::{Error, changing, changing_found};
 use crate::help;
-use crate::link::device_name;
+use crate::link::{device_name, link_layer_address};
+use crate::route::prefix;
 use crate::usage::UsageError;
 use crate::words::{Words, abbreviates, number, once, short};
 
@@ -30,23 +31,21 @@ impl Attach {
         let attachment = match kind {
             _ if abbreviates(kind, "vhost-user") => AttachmentSpec::VhostUser(vhost_user(words)?),
             _ if abbreviates(kind, "tap") => AttachmentSpec::Tap(tap(words)?),
+            _ if abbreviates(kind, "uplink") => AttachmentSpec::Uplink(uplink(words)?),
             _ if abbreviates(kind, "help") => return Err(UsageError::Information(help::ATTACH)),
-            _ => return Err(UsageError::invalid(kind, "must be vhost-user or tap")),
+            _ => return Err(UsageError::invalid(kind, "must be vhost-user, tap or uplink")),
         };
         Ok(Attach { device, attachment })
     }
 
     pub fn run(&self, client: &Client) -> Result<Output, Error> {
         let attachment = absolute(&self.attachment)?;
-        match client.attach(&self.device, &attachment) {
-            Ok(()) => Ok(Output::nothing()),
-            // A tap can have no device of its own, for want of the kernel's driver; only ours is asked for here.
-            Err(error) if error.is_no_such_device() => {
-                client.device(&self.device).map_err(changing(&self.device))?;
-                Err(error.into())
-            }
-            Err(error) => Err(error.into()),
-        }
+        // A tap or an uplink can have no device of its own; only ours is looked for here.
+        let look = || client.device(&self.device);
+        client
+            .attach(&self.device, &attachment)
+            .map_err(changing_found(&self.device, look))?;
+        Ok(Output::nothing())
     }
 }
 
@@ -110,6 +109,61 @@ fn tap(words: &mut Words<'_>) -> Result<TapSpec, UsageError> {
         }
     }
     Ok(tap)
+}
+
+/// Addresses say by what frames are shared; without any, the word alone can.
+fn uplink(words: &mut Words<'_>) -> Result<UplinkSpec, UsageError> {
+    let uplink = words.value()?.to_owned();
+    let (mut share, mut macs, mut prefixes) = (None, Vec::new(), Vec::new());
+    while let Some(word) = words.next() {
+        match word {
+            "share" => {
+                let value = words.value()?;
+                once(&mut share, word, value, shared_by(value)?)?;
+            }
+            "mac" => read_list(&mut macs, words, link_layer_address)?,
+            "ip" => read_list(&mut prefixes, words, prefix)?,
+            _ => return Err(stray(word)),
+        }
+    }
+    let (by_mac, by_ip) = (!macs.is_empty(), !prefixes.is_empty());
+    let (share, addresses) = match share {
+        None if !by_mac && !by_ip => (Share::None, macs),
+        Some(Share::Mac) | None if !by_ip => (Share::Mac, macs),
+        Some(Share::Ip) | None if !by_mac && by_ip => (Share::Ip, prefixes),
+        Some(Share::Ip) if !by_mac => return Err(UsageError::Missing("ip")),
+        _ => {
+            let why = "an uplink is shared by mac or by ip, not by both; leave one of them out";
+            return Err(UsageError::invalid(if by_ip { "ip" } else { "mac" }, why));
+        }
+    };
+    Ok(UplinkSpec {
+        uplink,
+        share,
+        addresses,
+    })
+}
+
+/// At least one, up to the next option.
+fn read_list(
+    list: &mut Vec<String>,
+    words: &mut Words<'_>,
+    read: fn(&str) -> Result<String, UsageError>,
+) -> Result<(), UsageError> {
+    list.push(read(words.value()?)?);
+    while let Some(word) = words.peek().filter(|word| !["share", "mac", "ip"].contains(word)) {
+        list.push(read(word)?);
+        words.next();
+    }
+    Ok(())
+}
+
+fn shared_by(word: &str) -> Result<Share, UsageError> {
+    match word {
+        "mac" => Ok(Share::Mac),
+        "ip" => Ok(Share::Ip),
+        _ => Err(UsageError::invalid(word, "\"share\" must be mac or ip")),
+    }
 }
 
 fn socket_mode(word: &str) -> Result<SocketMode, UsageError> {
@@ -203,6 +257,32 @@ mod tests {
     }
 
     #[test]
+    fn an_uplink_is_a_wire_unless_addresses_or_share_say_otherwise() {
+        let uplink = |line: &str| match attachment(line) {
+            AttachmentSpec::Uplink(spec) if spec.uplink == "wan" => (spec.share, spec.addresses),
+            other => panic!("{line}: {other:?}"),
+        };
+        let strings = |words: &[&str]| words.iter().map(|word| String::from(*word)).collect::<Vec<_>>();
+        assert_eq!(uplink("attach nk1 uplink wan"), (Share::None, vec![]));
+        assert_eq!(uplink("att dev nk1 up wan share mac"), (Share::Mac, vec![]));
+        let macs = strings(&["02:00:00:00:00:0a", "02:00:00:00:00:0b"]);
+        for line in [
+            "attach nk1 uplink wan mac 02:00:00:00:00:0a 02:00:00:00:00:0B",
+            "attach nk1 uplink wan mac 2:0:0:0:0:a mac 2:0:0:0:0:b",
+            "attach nk1 uplink wan mac 02:00:00:00:00:0a 02:00:00:00:00:0b share mac",
+        ] {
+            assert_eq!(uplink(line), (Share::Mac, macs.clone()), "{line}");
+        }
+        let prefixes = strings(&["10.1.2.3/32", "2001:db8::/64"]);
+        for line in [
+            "attach nk1 uplink wan ip 10.1.2.3 2001:db8::/64",
+            "attach nk1 uplink wan share ip ip 10.1.2.3 ip 2001:DB8:0::/64",
+        ] {
+            assert_eq!(uplink(line), (Share::Ip, prefixes.clone()), "{line}");
+        }
+    }
+
+    #[test]
     fn detach_takes_one_device() {
         let detach = |line| match parse(line) {
             Ok(Command::Detach(detach)) => detach.device,
@@ -220,6 +300,9 @@ mod tests {
             "attach dev",
             "attach nk1 vhost-user path",
             "attach nk1 tap ifname",
+            "attach nk1 uplink",
+            "attach nk1 uplink wan mac",
+            "attach nk1 uplink wan share",
         ] {
             assert_eq!(refusal(line), (incomplete.into(), 255), "{line}");
         }
@@ -231,8 +314,44 @@ mod tests {
                 "Not enough information: \"path\" argument is required.",
             ),
             (
-                "attach nk1 uplink",
-                "Error: argument \"uplink\" is wrong: must be vhost-user or tap",
+                "attach nk1 veth",
+                "Error: argument \"veth\" is wrong: must be vhost-user, tap or uplink",
+            ),
+            (
+                "attach nk1 uplink wan share vlan",
+                "Error: argument \"vlan\" is wrong: \"share\" must be mac or ip",
+            ),
+            (
+                "attach nk1 uplink wan share mac share ip",
+                "Error: duplicate \"share\": \"ip\" is the second value.",
+            ),
+            (
+                "attach nk1 uplink wan mac 02:00:00:00:00:01 ip 10.0.0.1",
+                "Error: argument \"ip\" is wrong: an uplink is shared by mac or by ip, not by both; leave one of \
+                 them out",
+            ),
+            (
+                "attach nk1 uplink wan share mac ip 10.0.0.1",
+                "Error: argument \"ip\" is wrong: an uplink is shared by mac or by ip, not by both; leave one of \
+                 them out",
+            ),
+            (
+                "attach nk1 uplink wan share ip mac 02:00:00:00:00:01",
+                "Error: argument \"mac\" is wrong: an uplink is shared by mac or by ip, not by both; leave one of \
+                 them out",
+            ),
+            (
+                "attach nk1 uplink wan share ip",
+                "Not enough information: \"ip\" argument is required.",
+            ),
+            ("attach nk1 uplink wan mac x", "\"x\" is invalid lladdr."),
+            (
+                "attach nk1 uplink wan ip 10.0.0.1/8",
+                "Error: argument \"10.0.0.1/8\" is wrong: there are bits behind the prefix",
+            ),
+            (
+                "attach nk1 uplink wan up",
+                "Garbage instead of arguments \"up ...\". Try \"nkctl attach help\".",
             ),
             (
                 "attach nk1 vhost-user path a mode both",

@@ -2,25 +2,22 @@
 
 mod maps;
 mod programs;
+mod uplinks;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fmt, io};
 
-use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
-use hyper::client::conn::http1;
-use hyper::header::{CONTENT_TYPE, HOST};
-use hyper::{Method, Request, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper::{Method, StatusCode};
 use netkit_api::{
     AttachmentSpec, Daemon, Device, DeviceCreate, DeviceCreated, DeviceDrops, DeviceSet, NetkitChange,
     Problem, Worker, WorkerChoice,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::net::UnixStream;
-use tokio::time::timeout;
+
+use crate::http::{Fault, exchange};
 
 pub use programs::End;
 
@@ -135,19 +132,26 @@ impl Client {
 
     /// The body of a successful answer.
     fn perform(&self, call: &Call) -> Result<Bytes, ClientError> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|source| ClientError::Runtime { source })?;
-        let answer = runtime.block_on(async { timeout(self.timeout, call.send_to(&self.socket)).await });
-        let (status, body) = answer.map_err(|_| ClientError::Timeout {
-            request: call.to_string(),
-            socket: self.socket.clone(),
-            after: self.timeout,
-        })??;
+        let answer = exchange(&self.socket, &call.method, &call.path, &call.body, self.timeout);
+        let (status, body) = answer.map_err(|fault| self.fault(call, fault))?;
         match status.is_success() {
             true => Ok(body),
             false => Err(refusal(call, status, &body)),
+        }
+    }
+
+    fn fault(&self, call: &Call, fault: Fault) -> ClientError {
+        let request = call.to_string();
+        match fault {
+            Fault::Runtime(source) => ClientError::Runtime { source },
+            Fault::Connect(source) => ClientError::connect(&self.socket, source),
+            Fault::Request(source) => ClientError::Request { request, source },
+            Fault::Broken(source) => ClientError::Broken { request, source },
+            Fault::Timeout => ClientError::Timeout {
+                request,
+                socket: self.socket.clone(),
+                after: self.timeout,
+            },
         }
     }
 }
@@ -174,36 +178,6 @@ impl Call {
             source,
         })?;
         Ok(self)
-    }
-
-    async fn send_to(&self, socket: &Path) -> Result<(StatusCode, Bytes), ClientError> {
-        let broken = |source| ClientError::Broken {
-            request: self.to_string(),
-            source,
-        };
-        let stream = UnixStream::connect(socket)
-            .await
-            .map_err(|source| ClientError::connect(socket, source))?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-        // Whatever goes wrong on the connection fails the request too, and is reported there.
-        tokio::spawn(async move { connection.await.ok() });
-        let answer = sender.send_request(self.request()?).await.map_err(broken)?;
-        let status = answer.status();
-        let body = answer.into_body().collect().await.map_err(broken)?;
-        Ok((status, body.to_bytes()))
-    }
-
-    fn request(&self) -> Result<Request<Full<Bytes>>, ClientError> {
-        Request::builder()
-            .method(&self.method)
-            .uri(&self.path)
-            .header(HOST, "localhost")
-            .header(CONTENT_TYPE, "application/json")
-            .body(Full::from(self.body.clone()))
-            .map_err(|source| ClientError::Request {
-                request: self.to_string(),
-                source,
-            })
     }
 
     fn decode<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, ClientError> {

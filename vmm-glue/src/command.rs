@@ -7,7 +7,9 @@ use crate::cli::Options;
 use crate::error::Error;
 use crate::usage::UsageError;
 use crate::words::{Words, abbreviates};
-use crate::{attach, drops, help, link, map, neighbour, net, prog, route, trace, vm_args, worker};
+use crate::{
+    attach, drops, help, link, map, neighbour, net, nic, prog, queue, route, trace, uplink, vm_args, worker,
+};
 
 /// A command that makes sense.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,6 +26,9 @@ pub enum Command {
     Route(route::Command),
     Neighbour(neighbour::Command),
     Worker(worker::Command),
+    Uplink(uplink::Command),
+    Queue(queue::Command),
+    Nic(nic::Command),
 }
 
 /// What a command that succeeded has to say.
@@ -53,6 +58,9 @@ impl Command {
                 Command::Neighbour(neighbour::Command::parse(words)?)
             }
             _ if abbreviates(object, "worker") => Command::Worker(worker::Command::parse(words)?),
+            _ if abbreviates(object, "uplink") => Command::Uplink(uplink::Command::parse(words)?),
+            _ if abbreviates(object, "queue") => Command::Queue(queue::Command::parse(words)?),
+            _ if abbreviates(object, "nic") => Command::Nic(nic::Command::parse(words)?),
             _ if abbreviates(object, "help") => return Err(UsageError::Information(help::GENERAL)),
             _ => return Err(UsageError::UnknownObject(object.into())),
         })
@@ -72,6 +80,9 @@ impl Command {
             Command::Route(route) => route.run(client, options),
             Command::Neighbour(neighbour) => neighbour.run(client, options),
             Command::Worker(worker) => worker.run(client, options),
+            Command::Uplink(uplink) => uplink.run(client, options),
+            Command::Queue(queue) => queue.run(client, options),
+            Command::Nic(nic) => nic.run(client, options),
         }
     }
 }

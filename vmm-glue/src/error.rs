@@ -1,13 +1,14 @@
 //! Everything that can keep a command from being carried out, and the exit code that says so.
 
 use vmm_glue::ClientError;
+use vmm_glue::vm::hot_plug::PlugError;
 use vmm_glue::vm::{NotForGuests, cloud_hypervisor};
 
 use crate::usage::UsageError;
 use crate::{map, trace};
 
 /// Exit codes are iproute2's: 255 for a command line that makes no sense, 1 for a device that is not there or
-/// a daemon that cannot be reached, 2 for what the daemon refuses.
+/// a daemon that cannot be reached, 2 for what the daemon or a VMM refuses.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
@@ -61,6 +62,25 @@ pub enum Error {
     Packet(#[from] trace::PacketError),
     #[error("Error: there is no such {0} in this domain.")]
     NoSuch(&'static str),
+    #[error("Error: {address} cannot be passed to a guest: {}", .refusals.join("; "))]
+    NotPassable { address: String, refusals: Vec<String> },
+    #[error("Error: {0}")]
+    Plug(#[from] PlugError),
+    #[error("Error: {plug}. {address} was given back to the host.")]
+    GivenBack { address: String, plug: PlugError },
+    #[error(
+        "Error: {plug}. {address} was to be given back to the host, but {client}; try \"nkctl nic return {address}\""
+    )]
+    NotGivenBack {
+        address: String,
+        plug: PlugError,
+        client: ClientError,
+    },
+    #[error(
+        "Error: {plug}. {address} is still with vfio-pci: if the guest has not got it, \"nkctl nic return {address}\" \
+         gives it back to the host"
+    )]
+    StillPassed { address: String, plug: PlugError },
 }
 
 impl Error {
@@ -70,6 +90,8 @@ impl Error {
             // A bad command line, too, though only the map shows it.
             Error::MapData(_) => 255,
             Error::Client(ClientError::Refused(_)) | Error::Stopped(_) => 2,
+            Error::Plug(PlugError::Refused { .. }) => 2,
+            Error::NotPassable { .. } | Error::GivenBack { .. } => 2,
             _ => 1,
         }
     }
@@ -88,5 +110,16 @@ pub fn showing(device: &str) -> impl Fn(ClientError) -> Error {
     move |error| match error.is_no_such_device() {
         true => Error::DoesNotExist(device.into()),
         false => error.into(),
+    }
+}
+
+/// As [`changing`], where ENODEV can be about something else than the device: `look` asks for the device itself.
+pub fn changing_found<T>(
+    device: &str,
+    look: impl FnOnce() -> Result<T, ClientError>,
+) -> impl FnOnce(ClientError) -> Error {
+    move |error| match error.is_no_such_device().then(look) {
+        Some(Err(missing)) => changing(device)(missing),
+        _ => error.into(),
     }
 }

@@ -5,12 +5,13 @@ pub const VERSION: &str = concat!("nkctl utility, netkitd-", env!("CARGO_PKG_VER
 pub const GENERAL: &str = "\
 Usage: nkctl [ OPTIONS ] OBJECT { COMMAND | help }
 where  OBJECT := { link | attach | detach | drops | vm | prog | map | net | trace | route | neigh |
-                    worker }
+                    worker | uplink | queue | nic }
        OPTIONS := { -V[ersion] | -h[elp] | -s[tatistics] | -d[etails] | -j[son] | -p[retty] |
                     -a[pi] SOCKET }
 
        nkctl link { add | set | change | delete | show } ...
-       nkctl attach DEV { vhost-user path SOCKET [ mode { server | client } ] [ queues N ] | tap [ ifname NAME ] }
+       nkctl attach DEV { vhost-user path SOCKET [ mode { server | client } ] [ queues N ] | tap [ ifname NAME ] |
+                          uplink NAME [ { mac LLADDR... | ip PREFIX... } ] }
        nkctl detach DEV
        nkctl drops [ DEV ]
        nkctl vm args DEV { qemu | cloud-hypervisor | libvirt }
@@ -21,13 +22,17 @@ where  OBJECT := { link | attach | detach | drops | vm | prog | map | net | trac
        nkctl trace DEV packet FRAME
        nkctl { route | neigh } { show | add | delete } ...
        nkctl worker { show | move } ...
+       nkctl uplink { show | add | set | delete } ...
+       nkctl queue { show | lease } ...
+       nkctl nic { show | pass | return } ...
 
 Options stand before the object. \"nkctl OBJECT help\" says more.
 
 SOCKET is that of netkitd's API: by default what the environment variable NETKITD_API says,
 or else /run/netkitd/api.sock.
 
-Exit codes: 0 done, 1 no such device or no netkitd, 2 refused by netkitd, 255 bad command line.
+Exit codes: 0 done, 1 no such device or no netkitd, 2 refused by netkitd or a VMM, 255 bad command
+line.
 ";
 
 pub const LINK: &str = "\
@@ -86,6 +91,7 @@ reached by \"dev bpf\".
 pub const ATTACH: &str = "\
 Usage: nkctl attach DEVICE vhost-user path SOCKET [ mode { server | client } ] [ queues N ]
        nkctl attach DEVICE tap [ ifname NAME ] [ queues N ] [ fd FD ]
+       nkctl attach DEVICE uplink NAME [ share { mac | ip } ] [ { mac LLADDR... | ip PREFIX... } ]
        nkctl detach DEVICE
 
 DEVICE := [ dev ] NAME
@@ -95,6 +101,11 @@ default, netkitd listens and the VMM connects. N is the number of queue pairs, b
 
 tap puts a host netdev behind the device: NAME, or one that the kernel names. FD is a tap that
 netkitd inherited when it was started.
+
+uplink puts a NIC behind the device, see \"nkctl uplink help\". Alone, the device is wired straight to
+it and gets all its frames. With mac, it shares the NIC with other devices and gets the frames for
+these Ethernet addresses, or with just \"share mac\" those for the address of the device's other end;
+with ip, for devices in L3 mode, those for these addresses.
 ";
 
 pub const DROPS: &str = "\
@@ -176,12 +187,13 @@ Usage: nkctl net { show | list } [ dev DEV ]
                 [ expected-revision N ] [ link ]
        nkctl net detach TYPE [ PROG ] dev DEV [ before [ X ] ] [ after [ X ] ] [ expected-revision N ]
 
-TYPE := { netkit_primary | netkit_peer }
+TYPE := { netkit_primary | netkit_peer | tcx_ingress | tcx_egress }
 PROG := { [ id ] ID | [ name ] NAME | tag TAG }
 X := { PROG | link ID }
 
 Programs of a list run in its order, netkit_primary for what the primary device sends, netkit_peer
-for what its peer sends. before and after without X are the front and the end of the list; a new
+for what its peer sends. With tcx_ingress and tcx_egress, DEV is an uplink, and the programs see
+what it receives and what it sends. before and after without X are the front and the end of the list; a new
 program goes to the end by default. With link the program is held by a BPF link, see
 \"nkctl link help bpf\". expected-revision refuses the change if the list has changed meanwhile; -d
 shows revisions.
@@ -249,4 +261,67 @@ Workers are the threads that forward frames. Each queue that a guest has started
 tap, is served by one of them; netkitd evens out what they have to do. move puts a queue on WORKER,
 where it stays until the guest starts it anew. The time that a worker was busy and the frames that
 it took from a queue are counted from the start.
+";
+
+pub const UPLINK: &str = "\
+Usage: nkctl uplink add [ name ] NAME [ COMMON ] [ type ] KIND [ COMMON ]
+       nkctl uplink set UPLINK [ { up | down } ] [ channels N ]
+       nkctl uplink delete UPLINK
+       nkctl uplink { show | list } [ UPLINK ]
+
+UPLINK := [ dev ] NAME
+COMMON := [ domain NAME ] [ index IDX ]
+KIND := { kernel [ dev ] IFNAME [ queues N ] |
+          tap [ dev ] IFNAME [ queues N ] |
+          macvtap [ dev ] IFNAME [ link LOWER ] [ mode { bridge | vepa | private | passthru } ]
+                  [ queues N ] |
+          af_xdp [ dev ] IFNAME [ queue N ] [ queues N ] [ mode { auto | zero-copy | copy } ]
+                  [ busy-poll { on | off } ] |
+          vfio [ dev ] ADDRESS [ queues N ] [ bind ] [ unsafe-noiommu ] }
+(first values are the defaults if nothing is specified)
+
+Uplinks are NICs that netkitd sends through; \"nkctl attach DEVICE uplink NAME\" puts a device on one.
+
+kernel uses packet sockets on a host netdev, which the kernel keeps. tap and macvtap use such a
+netdev, and make it if it is not there: a macvtap on top of LOWER. af_xdp uses N hardware queues of a
+host netdev, from queue on. vfio drives a PCI device itself, see \"nkctl nic help\" for its ADDRESS:
+bind takes it from its driver and gives it back when the uplink goes. With unsafe-noiommu it may be
+without an IOMMU, and can then write to all memory of the host.
+
+channels is how many receive queues the NIC shall have, as with ethtool -L. delete deletes the
+devices that lease queues of the uplink too. show -d adds what the NIC does by itself, its queues and
+the devices behind which it is; -s adds statistics, and why frames were dropped. netns is another
+word for domain.
+";
+
+pub const QUEUE: &str = "\
+Usage: nkctl queue { show | list } [ UPLINK ]
+       nkctl queue lease DEVICE UPLINK QUEUE [ domain NAME ]
+
+DEVICE := [ dev ] NAME
+
+lease gives a receive queue of an uplink to a device for as long as both exist, as queue-create does
+for Linux' netkit, and prints the queue's number at the device. Where the NIC cannot be told to put
+the device's frames there, a note says why; netkitd then tells them apart. domain is the uplink's, if
+it is not the device's. Leases are shown from the uplink's side.
+";
+
+pub const NIC: &str = "\
+Usage: nkctl nic { show | list } [ ADDRESS ]
+       nkctl nic pass ADDRESS [ dry-run ] [ VMM [ socket SOCKET ] ] [ id ID ]
+       nkctl nic return ADDRESS [ VMM socket SOCKET ] [ id ID ]
+
+ADDRESS is that of a PCI device, such as 0000:03:00.0 or 03:00.0.
+VMM := { qemu [ bus BUS ] | cloud-hypervisor }
+
+pass takes a NIC from the host for a guest: netkitd binds it to vfio-pci, unless the host needs it.
+Then the arguments are printed that give it to a guest, by default for each VMM. With SOCKET, that of
+QEMU's QMP or of cloud-hypervisor's API, it is plugged into the running guest instead; if the VMM
+refuses, the host gets it back. dry-run only says whether it would be passed, and how.
+
+return gives a NIC back to its driver. With SOCKET the guest is asked for it first. A guest that has
+it otherwise must have ended.
+
+ID is what the VMM calls it, by default nic- and the address with hyphens. QEMU's q35 machine
+hot-plugs only to the BUS of a free pcie-root-port.
 ";

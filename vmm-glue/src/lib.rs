@@ -2,6 +2,7 @@
 //! virtual machine monitor one of its devices.
 
 pub mod client;
+mod http;
 pub mod vm;
 
 pub use client::{Client, ClientError};

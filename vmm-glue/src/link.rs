@@ -10,6 +10,7 @@ mod show;
 use vmm_glue::Client;
 
 pub use self::attributes::link_layer_address;
+pub use self::show::statistics_lines;
 use crate::cli::Options;
 use crate::command::Output;
 use crate::error::Error;
@@ -155,6 +156,22 @@ pub mod tests {
             "drops help",
             "vm help",
             "vm args help",
+            "uplink help",
+            "uplink add help",
+            "uplink add wan help",
+            "uplink add wan kernel eth0 help",
+            "uplink del help",
+            "uplink set help",
+            "uplink set wan help",
+            "uplink show help",
+            "queue help",
+            "queue lease help",
+            "queue show help",
+            "nic help",
+            "nic show help",
+            "nic pass help",
+            "nic pass 03:00.0 help",
+            "nic return help",
             "-help",
             "-h",
             "--help",

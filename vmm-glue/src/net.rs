@@ -57,10 +57,12 @@ fn end(words: &mut Words<'_>) -> Result<End, UsageError> {
     match word {
         "netkit_primary" | "primary" => Ok(End::Primary),
         "netkit_peer" | "peer" => Ok(End::Peer),
+        "tcx_ingress" => Ok(End::TcxIngress),
+        "tcx_egress" => Ok(End::TcxEgress),
         "help" => Err(UsageError::Information(help::NET)),
         _ => Err(UsageError::invalid(
             word,
-            "the attach type must be netkit_primary or netkit_peer",
+            "the attach type must be netkit_primary, netkit_peer, tcx_ingress or tcx_egress",
         )),
     }
 }

@@ -182,11 +182,16 @@ pub fn address(word: &str) -> Result<IpAddr, UsageError> {
         .map_err(|_| UsageError::invalid(word, "an IP address is expected"))
 }
 
-/// `default`, an address, or a prefix; what is behind the prefix must be zero, as it must be for the kernel.
+/// `default`, an address, or a prefix.
 fn destination(word: &str) -> Result<String, UsageError> {
-    if word == "default" {
-        return Ok(word.into());
+    match word {
+        "default" => Ok(word.into()),
+        _ => prefix(word),
     }
+}
+
+/// An address, or a prefix; what is behind the prefix must be zero, as it must be for the kernel.
+pub fn prefix(word: &str) -> Result<String, UsageError> {
     let wrong = |why| UsageError::invalid(word, why);
     let (text, length) = word.split_once('/').unwrap_or((word, ""));
     let address: IpAddr = text

@@ -1,8 +1,11 @@
 //! What to tell a virtual machine monitor so that a guest gets a netkit device.
 
 pub mod cloud_hypervisor;
+mod cloud_hypervisor_api;
+pub mod hot_plug;
 pub mod libvirt;
 pub mod qemu;
+mod qmp;
 pub mod shell;
 
 use netkit_api::{AttachmentKind, Device, SocketMode};
@@ -39,6 +42,7 @@ impl GuestNic {
                 mtu: device.mtu,
             }),
             (AttachmentKind::Tap, _) => Err(NotForGuests::Tap { name }),
+            (AttachmentKind::Uplink, _) => Err(NotForGuests::Uplink { name }),
             _ => Err(NotForGuests::Unattached { name }),
         }
     }
@@ -66,6 +70,15 @@ pub enum NotForGuests {
         /// The device.
         name: String,
     },
+    /// It is attached to an uplink.
+    #[error(
+        "device \"{name}\" is attached to an uplink, not to a vhost-user socket: a guest goes behind its other end, or \
+         \"nkctl detach {name}\", then \"nkctl attach {name} vhost-user path SOCKET\""
+    )]
+    Uplink {
+        /// The device.
+        name: String,
+    },
     /// It is attached to a host netdev.
     #[error(
         "device \"{name}\" is attached to a tap, not to a vhost-user socket: \"nkctl detach {name}\", then \
@@ -75,6 +88,17 @@ pub enum NotForGuests {
         /// The device.
         name: String,
     },
+}
+
+/// A PCI NIC that a guest gets whole, as a VMM needs to know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PassedNic {
+    /// Its address on the host, such as `0000:03:00.0`.
+    pub address: String,
+    /// What the VMM shall call it.
+    pub id: String,
+    /// The bus of the guest that it goes to; QEMU chooses one if absent.
+    pub bus: Option<String>,
 }
 
 /// In L3 mode the device's own address is all zero, which no guest can have.
@@ -95,6 +119,14 @@ pub(crate) mod tests {
             queues: 2,
             address: Some("52:54:00:00:00:01".into()),
             mtu: 1500,
+        }
+    }
+
+    pub(crate) fn passed(bus: Option<&str>) -> PassedNic {
+        PassedNic {
+            address: "0000:03:00.0".into(),
+            id: "nic0".into(),
+            bus: bus.map(String::from),
         }
     }
 }

@@ -195,11 +195,11 @@ pub struct ProgramDetach {
 /// A program list as `nkctl net show` prints it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ProgramList {
-    /// The primary's name.
+    /// The name of the primary, or of the uplink.
     pub device: String,
-    /// The primary's ifindex.
+    /// Its ifindex.
     pub ifindex: u32,
-    /// `netkit/primary` or `netkit/peer`.
+    /// `netkit/primary` or `netkit/peer`; of an uplink `tcx/ingress` or `tcx/egress`.
     pub kind: String,
     /// Changes with every change of the list.
     pub revision: u64,

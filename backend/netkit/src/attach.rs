@@ -1,9 +1,9 @@
-//! Attaching programs and links to the lists of a pair, always by its primary.
+//! Attaching programs and links to the lists of a pair, always by its primary, and to those of an uplink.
 
 use std::sync::Arc;
 
 use crate::link::Link;
-use crate::mprog::{Entry, Key, Place};
+use crate::mprog::{Entry, Key, Place, ProgramList};
 use crate::{
     AttachOptions, AttachType, Device, Domain, Error, Ifindex, LinkId, LinkInfo, ListError, Model, Pairing,
     Program, ProgramId, ProgramKind, ProgramListing, Relative,
@@ -12,7 +12,7 @@ use crate::{
 /// A list, as a caller names it.
 #[derive(Debug, Clone, Copy)]
 pub struct Target<'a> {
-    /// The pair's primary.
+    /// The pair's primary, or the uplink.
     pub ifindex: Ifindex,
     /// Which of its two lists.
     pub attach_type: AttachType,
@@ -61,7 +61,8 @@ impl Model {
             program: program.clone(),
             link: None,
         };
-        let result = self.device_mut(device)?.list.attach(new, replace, place);
+        let list = self.device_mut(device)?.list_mut(target.attach_type);
+        let result = list.attach(new, replace, place);
         result.map_err(|error| self.list_error(operation(), target, error))
     }
 
@@ -76,11 +77,9 @@ impl Model {
         let device = self.device_of_list(target)?;
         let key = program.map(|program| Key { program, link: None });
         let place = self.place(options);
-        let result = self
-            .device_mut(device)?
-            .list
-            .detach(key, options.replace.is_some(), place);
-        result.map(drop).map_err(|error| {
+        let list = self.device_mut(device)?.list_mut(target.attach_type);
+        let result = detach(list, target.attach_type, key, options.replace.is_some(), place);
+        result.map_err(|error| {
             let operation = program.map_or("detach a program from".to_owned(), |id| {
                 format!("detach program {id} from")
             });
@@ -91,7 +90,7 @@ impl Model {
     /// Lists the programs (netkit.c: `netkit_prog_query`).
     pub fn prog_query(&self, target: Target<'_>) -> Result<ProgramListing, Error> {
         let device = self.device_of_list(target)?;
-        Ok(self.device(device)?.list.query())
+        Ok(self.device(device)?.list(target.attach_type).query())
     }
 
     /// Attaches a program by a new link (netkit.c: `netkit_link_attach`).
@@ -112,7 +111,8 @@ impl Model {
             program: program.clone(),
             link: Some(self.links.next_id()),
         };
-        let result = self.device_mut(device)?.list.attach(new, replace, place);
+        let list = self.device_mut(device)?.list_mut(target.attach_type);
+        let result = list.attach(new, replace, place);
         result
             .map_err(|error| self.list_error(format!("link program {} to", program.id()), target, error))?;
         let link = Link {
@@ -162,10 +162,8 @@ impl Model {
             relative: Ok(Some(old)),
             ..Place::anywhere()
         };
-        let result = self
-            .device_mut(device)?
-            .list
-            .attach(new, Some(Ok(replace)), place);
+        let list = self.device_mut(device)?.list_mut(attach_type);
+        let result = list.attach(new, Some(Ok(replace)), place);
         result.map_err(|error| {
             let target = Target::new(device, attach_type);
             self.list_error(
@@ -190,11 +188,9 @@ impl Model {
             link: Some(id),
         };
         let attach_type = link.attach_type;
-        let result = self
-            .device_mut(device)?
-            .list
-            .detach(Some(key), false, Place::anywhere());
-        result.map(drop).map_err(|error| {
+        let list = self.device_mut(device)?.list_mut(attach_type);
+        let result = detach(list, attach_type, Some(key), false, Place::anywhere());
+        result.map_err(|error| {
             self.list_error(
                 format!("detach link {id} from"),
                 Target::new(device, attach_type),
@@ -220,7 +216,7 @@ impl Model {
         self.links.iter()
     }
 
-    /// The device whose list is meant (netkit.c: `netkit_dev_fetch`).
+    /// The device whose list is meant (netkit.c: `netkit_dev_fetch`; tcx.c: `tcx_prog_attach`).
     fn device_of_list(&self, target: Target<'_>) -> Result<Ifindex, Error> {
         let visible = |device: &&Device| target.caller.is_none_or(|domain| *domain == device.domain);
         let unseen = || Error::NoSuchDevice {
@@ -231,6 +227,23 @@ impl Model {
             .get(&target.ifindex)
             .filter(visible)
             .ok_or_else(unseen)?;
+        match (target.attach_type, &device.uplink) {
+            (AttachType::TcxIngress | AttachType::TcxEgress, Some(_)) => return Ok(device.ifindex),
+            (AttachType::TcxIngress | AttachType::TcxEgress, None) => {
+                // The kernel has tcx lists on any device; here nothing receives on a netkit device but a guest.
+                return Err(Error::ListOfNetkit {
+                    device: device.name.clone(),
+                    attach_type: target.attach_type,
+                });
+            }
+            (AttachType::Primary | AttachType::Peer, Some(_)) => {
+                return Err(Error::ListOfUplink {
+                    device: device.name.clone(),
+                    attach_type: target.attach_type,
+                });
+            }
+            (AttachType::Primary | AttachType::Peer, None) => {}
+        }
         if !device.primary {
             let primary = device.peer.and_then(|peer| self.devices.get(&peer));
             let primary = primary.map_or("the primary".to_owned(), |primary| primary.name.clone());
@@ -245,8 +258,8 @@ impl Model {
             });
         }
         match target.attach_type {
-            AttachType::Primary => Ok(device.ifindex),
             AttachType::Peer => device.peer.ok_or_else(unseen),
+            _ => Ok(device.ifindex),
         }
     }
 
@@ -292,6 +305,23 @@ impl Model {
             source,
         }
     }
+}
+
+/// Takes a program out of a list. An empty list of an uplink is freed, so that its revision begins anew, where netkit's
+/// goes on (tcx.c: `tcx_prog_detach`, `tcx_link_release`).
+fn detach(
+    list: &mut ProgramList,
+    attach_type: AttachType,
+    key: Option<Key>,
+    replace: bool,
+    place: Place,
+) -> Result<(), ListError> {
+    list.detach(key, replace, place)?;
+    let of_uplink = matches!(attach_type, AttachType::TcxIngress | AttachType::TcxEgress);
+    if of_uplink && list.entries().is_empty() {
+        *list = ProgramList::new();
+    }
+    Ok(())
 }
 
 fn require_sched_cls(program: &Arc<dyn Program>) -> Result<(), Error> {

@@ -1,4 +1,4 @@
-//! The netkit attributes with a fixed set of words, spelled as iproute2 spells them.
+//! The attributes with a fixed set of words, spelled as iproute2 and libbpf spell them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,9 +22,8 @@ macro_rules! words {
     ) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-        #[serde(rename_all = "lowercase")]
         pub enum $name {
-            $($(#[$variant_doc])* $variant),+
+            $($(#[$variant_doc])* #[serde(rename = $word)] $variant),+
         }
 
         impl $name {
@@ -90,22 +89,47 @@ words! {
 }
 
 words! {
+    /// What a device is.
+    DeviceKind("device kind", "netkit, uplink") {
+        /// One end of a pair, or a single.
+        Netkit = "netkit",
+        /// A NIC.
+        Uplink = "uplink",
+    }
+}
+
+words! {
+    /// The kind of a queue (`enum netdev_queue_type`).
+    QueueKind("queue kind", "rx, tx") {
+        /// For what is received.
+        Rx = "rx",
+        /// For what is transmitted.
+        Tx = "tx",
+    }
+}
+
+words! {
     /// `IFLA_NETKIT_PAIRING`: whether the device has another end.
     Pairing("netkit pairing", "pair, single") {
         /// A primary and a peer.
         Pair = "pair",
-        /// A device alone: it owns leased queues, carries no frames and takes no programs.
+        /// A device alone: its frames go through the queues that it leases, and it takes no programs.
         Single = "single",
     }
 }
 
 words! {
-    /// Which of a pair's two lists is meant (`BPF_NETKIT_PRIMARY`, `BPF_NETKIT_PEER`).
-    AttachType("netkit attach type", "primary, peer") {
+    /// Which of a pair's or an uplink's two lists is meant (`BPF_NETKIT_PRIMARY`, `BPF_NETKIT_PEER`, `BPF_TCX_INGRESS`,
+    /// `BPF_TCX_EGRESS`).
+    AttachType("attach type", "primary, peer, tcx_ingress, tcx_egress") {
         /// The list that runs on what the primary transmits.
         Primary = "primary",
         /// The list that runs on what the peer transmits.
         Peer = "peer",
+        /// The list that runs on what the NIC behind an uplink received.
+        TcxIngress = "tcx_ingress",
+        /// The list that runs on what an uplink transmits.
+        TcxEgress = "tcx_egress",
     }
 }
 
@@ -127,8 +151,19 @@ mod tests {
         for (pairing, word) in [(Pairing::Pair, "pair"), (Pairing::Single, "single")] {
             assert_eq!((pairing.to_string().as_str(), word.parse()), (word, Ok(pairing)));
         }
-        for (list, word) in [(AttachType::Primary, "primary"), (AttachType::Peer, "peer")] {
+        for (list, word) in [
+            (AttachType::Primary, "primary"),
+            (AttachType::Peer, "peer"),
+            (AttachType::TcxIngress, "tcx_ingress"),
+            (AttachType::TcxEgress, "tcx_egress"),
+        ] {
             assert_eq!((list.to_string().as_str(), word.parse()), (word, Ok(list)));
+        }
+        for (kind, word) in [(DeviceKind::Netkit, "netkit"), (DeviceKind::Uplink, "uplink")] {
+            assert_eq!((kind.to_string().as_str(), word.parse()), (word, Ok(kind)));
+        }
+        for (kind, word) in [(QueueKind::Rx, "rx"), (QueueKind::Tx, "tx")] {
+            assert_eq!((kind.to_string().as_str(), word.parse()), (word, Ok(kind)));
         }
     }
 

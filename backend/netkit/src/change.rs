@@ -8,6 +8,14 @@ impl Model {
     pub fn change(&mut self, ifindex: Ifindex, request: &ChangeRequest) -> Result<(), Error> {
         let device = self.device_mut(ifindex)?;
         let name = device.name.clone();
+        if device.uplink.is_some() {
+            // rtnetlink.c: `rtnl_changelink`, for settings of another kind of link.
+            return Err(Error::IsUplink {
+                operation: "change netkit settings of",
+                device: name,
+                hint: "it has none; attach programs to tcx_ingress or tcx_egress instead",
+            });
+        }
         if !device.primary {
             return Err(Error::NotPrimary { device: name });
         }

@@ -16,7 +16,7 @@ pub struct Clones {
     /// How many of `frames` wait to be sent, from the front.
     made: usize,
     sent: usize,
-    /// How deep the transmission is nested that makes copies now.
+    /// How deep the run is nested that makes copies now.
     pub(crate) depth: u32,
 }
 
@@ -24,9 +24,11 @@ pub struct Clones {
 #[derive(Debug)]
 pub(crate) struct Pending {
     pub frame: Frame,
-    /// The receiver on which the program ran, in whose domain the target is looked for.
+    /// The device on which the program ran (`skb->dev`), in whose domain the target is looked for.
     pub receiver: Slot,
     pub redirect: Redirect,
+    /// The ifindex of the uplink on which the frame arrived (`skb->skb_iif`).
+    pub ingress_ifindex: u32,
     pub depth: u32,
 }
 
@@ -40,6 +42,7 @@ impl Clones {
         &mut self,
         receiver: Slot,
         redirect: Redirect,
+        ingress_ifindex: u32,
         fill: impl FnOnce(&mut Frame) -> Result<(), Errno>,
     ) -> Result<(), Errno> {
         if self.made == CLONES_MAX {
@@ -50,13 +53,15 @@ impl Clones {
                 frame: Frame::new(),
                 receiver,
                 redirect,
+                ingress_ifindex,
                 depth: 0,
             });
         }
         let pending = &mut self.frames[self.made];
         pending.frame.clear();
         fill(&mut pending.frame)?;
-        (pending.receiver, pending.redirect, pending.depth) = (receiver, redirect, self.depth);
+        (pending.receiver, pending.redirect) = (receiver, redirect);
+        (pending.ingress_ifindex, pending.depth) = (ingress_ifindex, self.depth);
         self.made += 1;
         Ok(())
     }
@@ -67,14 +72,14 @@ impl Clones {
         self.sent == self.made
     }
 
-    /// The next copy that is to be sent, swapped into `frame`.
-    pub(crate) fn take(&mut self, frame: &mut Frame) -> Option<(Slot, Redirect, u32)> {
+    /// The next copy that is to be sent, whose octets are swapped into `frame`.
+    pub(crate) fn take(&mut self, frame: &mut Frame) -> Option<&Pending> {
         if self.is_empty() {
             return None;
         }
         let pending = &mut self.frames[self.sent];
         self.sent += 1;
         std::mem::swap(frame, &mut pending.frame);
-        Some((pending.receiver, pending.redirect, pending.depth))
+        Some(pending)
     }
 }

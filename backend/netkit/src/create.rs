@@ -99,7 +99,7 @@ impl Model {
         self.refuse_more_than(2)
     }
 
-    fn refuse_more_than(&self, new: usize) -> Result<(), Error> {
+    pub(crate) fn refuse_more_than(&self, new: usize) -> Result<(), Error> {
         if self.devices.len() + new > DEVICES_MAX {
             return Err(Error::TooManyDevices { limit: DEVICES_MAX });
         }
@@ -146,7 +146,7 @@ impl Model {
     }
 
     /// The next ifindex in turn that is neither in use nor `reserved` (dev.c: `dev_index_reserve`).
-    fn next_ifindex(&mut self, reserved: Option<Ifindex>) -> Ifindex {
+    pub(crate) fn next_ifindex(&mut self, reserved: Option<Ifindex>) -> Ifindex {
         // There are far more numbers than devices, so this ends.
         loop {
             self.last_ifindex = if self.last_ifindex >= Ifindex::MAX.0 {
@@ -210,6 +210,8 @@ impl Model {
             num_rx_queues: link.num_rx_queues,
             num_tx_queues: link.num_tx_queues,
             list: ProgramList::new(),
+            lease: None,
+            uplink: None,
             counters: Arc::new(Counters::new(self.shards)),
         }
     }

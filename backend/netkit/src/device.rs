@@ -1,12 +1,14 @@
-//! A device: one end of a pair, or a single.
+//! A device: one end of a pair, a single, or an uplink.
 
 use std::sync::Arc;
 
 use devices::packet::MacAddress;
 
 use crate::counters::Counters;
+use crate::lease::Lease;
 use crate::mprog::ProgramList;
-use crate::{Domain, Error, Ifindex, Mode, Pairing, Policy, Scrub};
+use crate::uplink::Uplink;
+use crate::{AttachType, DeviceKind, Domain, Error, Ifindex, Mode, Pairing, Policy, Scrub};
 
 /// The smallest MTU in octets (`ETH_MIN_MTU`).
 pub const MTU_MIN: u32 = 68;
@@ -19,7 +21,10 @@ pub const RX_QUEUES_MAX: u32 = 1024;
 /// Most transmit queues (netkit.c: `NETKIT_NUM_TX_QUEUES_MAX`).
 pub const TX_QUEUES_MAX: u32 = 1;
 
-/// One end of a pair, or a single.
+/// Most queues of any device (rtnetlink.c: `rtnl_create_link`).
+pub(crate) const RTNL_QUEUES_MAX: u32 = 4096;
+
+/// One end of a pair, a single, or an uplink: a device in L2 mode without another end.
 #[derive(Debug)]
 pub struct Device {
     /// Its number.
@@ -50,13 +55,42 @@ pub struct Device {
     pub headroom: u16,
     /// Octets that programs may append to frames.
     pub tailroom: u16,
-    /// Receive queues it was created with.
+    /// Receive queues it was created with; of an uplink, those that the NIC has now.
     pub num_rx_queues: u32,
     /// Transmit queues it was created with.
     pub num_tx_queues: u32,
     /// The programs that run on what it transmits.
     pub(crate) list: ProgramList,
+    /// The queues that it leases.
+    pub(crate) lease: Option<Lease>,
+    /// What it has beside all this if it is an uplink.
+    pub(crate) uplink: Option<Box<Uplink>>,
     pub(crate) counters: Arc<Counters>,
+}
+
+impl Device {
+    /// What it is.
+    pub fn kind(&self) -> DeviceKind {
+        match self.uplink {
+            Some(_) => DeviceKind::Uplink,
+            None => DeviceKind::Netkit,
+        }
+    }
+
+    /// One of its lists: what an uplink receives has one of its own.
+    pub(crate) fn list(&self, attach_type: AttachType) -> &ProgramList {
+        match &self.uplink {
+            Some(uplink) if attach_type == AttachType::TcxIngress => &uplink.ingress,
+            _ => &self.list,
+        }
+    }
+
+    pub(crate) fn list_mut(&mut self, attach_type: AttachType) -> &mut ProgramList {
+        match &mut self.uplink {
+            Some(uplink) if attach_type == AttachType::TcxIngress => &mut uplink.ingress,
+            _ => &mut self.list,
+        }
+    }
 }
 
 /// dev.c: `dev_validate_mtu`.
@@ -90,7 +124,6 @@ pub(crate) fn validate_address(device: &str, address: MacAddress) -> Result<(), 
 /// rtnetlink.c: `rtnl_create_link` for what no device can have, then netkit.c: `netkit_alloc` for
 /// what netkit cannot.
 pub(crate) fn validate_queues(device: &str, tx: u32, rx: u32) -> Result<(), Error> {
-    const RTNL_QUEUES_MAX: u32 = 4096;
     let queues = [("transmit", tx, TX_QUEUES_MAX), ("receive", rx, RX_QUEUES_MAX)];
     let device = || device.to_owned();
     if let Some((direction, count, _)) = queues

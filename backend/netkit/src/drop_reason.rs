@@ -53,6 +53,11 @@ reasons! {
     RingDisabled = "ring_disabled", "The sender's queue is started but disabled.";
     DeviceGone = "device_gone", "The device or the memory behind it vanished while the frame was in flight.";
     TapError = "tap_error", "The host netdev refused the frame.";
+    UplinkDown = "uplink_down", "The uplink is down, or the NIC behind it is missing or has no carrier.";
+    UplinkFull = "uplink_full", "The NIC behind the uplink has no room for the frame.";
+    NicError = "nic_error", "The NIC behind the uplink, or its driver on the host, refused the frame.";
+    NotClaimed = "not_claimed", "The frame is for none of the devices that share the uplink.";
+    LesseeDown = "lessee_down", "The device that leases the queue on which the frame arrived is down.";
     NeighbourMalformed = "neighbour_malformed", "An L3 guest sent an ARP or neighbour discovery message that cannot be read.";
 }
 

@@ -10,6 +10,8 @@ pub enum Errno {
     EPERM = 1,
     /// No such file or directory.
     ENOENT = 2,
+    /// No such device or address: the device is of another kind.
+    ENXIO = 6,
     /// Cannot allocate memory.
     ENOMEM = 12,
     /// Permission denied.
@@ -28,6 +30,8 @@ pub enum Errno {
     ENOSPC = 28,
     /// Numerical result out of range.
     ERANGE = 34,
+    /// Machine is not on the network: there is no such domain.
+    ENONET = 64,
     /// Link has been severed.
     ENOLINK = 67,
     /// Operation not supported.
@@ -46,6 +50,7 @@ impl Errno {
         match self {
             Errno::EPERM => "EPERM",
             Errno::ENOENT => "ENOENT",
+            Errno::ENXIO => "ENXIO",
             Errno::ENOMEM => "ENOMEM",
             Errno::EACCES => "EACCES",
             Errno::EBUSY => "EBUSY",
@@ -55,6 +60,7 @@ impl Errno {
             Errno::ENFILE => "ENFILE",
             Errno::ENOSPC => "ENOSPC",
             Errno::ERANGE => "ERANGE",
+            Errno::ENONET => "ENONET",
             Errno::ENOLINK => "ENOLINK",
             Errno::EOPNOTSUPP => "EOPNOTSUPP",
             Errno::EADDRNOTAVAIL => "EADDRNOTAVAIL",
@@ -84,6 +90,7 @@ mod tests {
         for (errno, number, name) in [
             (Errno::EPERM, 1, "EPERM"),
             (Errno::ENOENT, 2, "ENOENT"),
+            (Errno::ENXIO, 6, "ENXIO"),
             (Errno::ENOMEM, 12, "ENOMEM"),
             (Errno::EACCES, 13, "EACCES"),
             (Errno::EBUSY, 16, "EBUSY"),
@@ -93,6 +100,7 @@ mod tests {
             (Errno::ENFILE, 23, "ENFILE"),
             (Errno::ENOSPC, 28, "ENOSPC"),
             (Errno::ERANGE, 34, "ERANGE"),
+            (Errno::ENONET, 64, "ENONET"),
             (Errno::ENOLINK, 67, "ENOLINK"),
             (Errno::EOPNOTSUPP, 95, "EOPNOTSUPP"),
             (Errno::EADDRNOTAVAIL, 99, "EADDRNOTAVAIL"),

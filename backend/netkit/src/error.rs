@@ -3,7 +3,9 @@
 use devices::packet::MacAddress;
 use thiserror::Error;
 
-use crate::{AttachType, Errno, Ifindex, LinkId, ListError, ProgramId};
+use crate::{
+    AttachType, ChannelsError, Errno, Ifindex, LeaseError, LinkId, ListError, ProgramId, QueueUseError,
+};
 
 /// Why the model refused. Where the kernel has a message for it, the text is the kernel's.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -85,6 +87,56 @@ pub enum Error {
     #[error("{device} is a single netkit device and takes no programs")]
     ListOfSingle { device: String },
 
+    #[error(
+        "there is no {attach_type} list of {device}: it is an uplink, not a netkit device; use tcx_ingress or tcx_egress"
+    )]
+    ListOfUplink { device: String, attach_type: AttachType },
+
+    #[error(
+        "there is no {attach_type} list of {device}: it is a netkit device; attach to netkit primary or peer instead"
+    )]
+    ListOfNetkit { device: String, attach_type: AttachType },
+
+    #[error("cannot {operation} {device}: it is an uplink; {hint}")]
+    IsUplink {
+        operation: &'static str,
+        device: String,
+        hint: &'static str,
+    },
+
+    #[error(
+        "cannot {operation} {device}: it is a netkit device, not an uplink; list the uplinks to see which there are"
+    )]
+    NotUplink { operation: &'static str, device: String },
+
+    #[error("there is no domain \"{name}\"; name one that a device is in")]
+    NoSuchDomain { name: String },
+
+    #[error("there is no receive queue {queue} of {device}; it has {count}, from 0")]
+    NoSuchQueue { device: String, queue: u32, count: u32 },
+
+    #[error("cannot lease queue {queue} of {uplink} to {device}: {source}")]
+    Lease {
+        queue: u32,
+        uplink: String,
+        device: String,
+        source: LeaseError,
+    },
+
+    #[error("cannot give {device} {count} channels: {source}")]
+    Channels {
+        device: String,
+        count: u32,
+        source: ChannelsError,
+    },
+
+    #[error("cannot use queue {queue} of {device}: {source}")]
+    QueueUse {
+        device: String,
+        queue: u32,
+        source: QueueUseError,
+    },
+
     #[error("cannot {operation} the {attach_type} list of {device}: {source}")]
     List {
         operation: String,
@@ -111,6 +163,12 @@ pub enum Error {
 }
 
 impl Error {
+    pub(crate) fn no_such_device(ifindex: Ifindex) -> Error {
+        Error::NoSuchDevice {
+            what: format!("with ifindex {ifindex}"),
+        }
+    }
+
     /// The errno that netkit, rtnetlink or bpf(2) would answer with.
     pub fn errno(&self) -> Errno {
         match self {
@@ -122,6 +180,7 @@ impl Error {
             | Error::MtuTooLarge { .. }
             | Error::QueuesInvalid { .. }
             | Error::ProgramKind { .. }
+            | Error::NoSuchQueue { .. }
             | Error::SavedState(_) => Errno::EINVAL,
             Error::NameTaken { .. } | Error::IfindexTaken { .. } => Errno::EEXIST,
             Error::NamesExhausted { .. } => Errno::ENFILE,
@@ -132,7 +191,15 @@ impl Error {
             | Error::QueuesUnsupported { .. }
             | Error::SingleUnsupported { .. }
             | Error::PolicyOfSingle { .. }
-            | Error::ListOfSingle { .. } => Errno::EOPNOTSUPP,
+            | Error::ListOfSingle { .. }
+            | Error::ListOfNetkit { .. }
+            | Error::IsUplink { .. }
+            | Error::NotUplink { .. } => Errno::EOPNOTSUPP,
+            Error::ListOfUplink { .. } => Errno::ENXIO,
+            Error::NoSuchDomain { .. } => Errno::ENONET,
+            Error::Lease { source, .. } => source.errno(),
+            Error::Channels { source, .. } => source.errno(),
+            Error::QueueUse { source, .. } => source.errno(),
             Error::NotPrimary { .. } | Error::AttributeFixed { .. } | Error::ListOfPeer { .. } => {
                 Errno::EACCES
             }

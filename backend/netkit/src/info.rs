@@ -6,7 +6,7 @@ use devices::packet::MacAddress;
 use serde::{Deserialize, Serialize};
 
 use crate::mac_text;
-use crate::{Device, Domain, Error, Ifindex, Mode, Model, Pairing, Policy, Scrub};
+use crate::{Device, DeviceKind, Domain, Error, Ifindex, Mode, Model, Pairing, Policy, Scrub};
 
 /// A device as it is shown. Policy and scrub are this end's own, so they swap places when the pair is
 /// looked at from the other end.
@@ -14,6 +14,8 @@ use crate::{Device, Domain, Error, Ifindex, Mode, Model, Pairing, Policy, Scrub}
 pub struct DeviceInfo {
     /// Its number.
     pub ifindex: Ifindex,
+    /// What it is.
+    pub kind: DeviceKind,
     /// Its name.
     pub name: String,
     /// `IFLA_LINK`: the other end's number; None for a single.
@@ -53,14 +55,14 @@ pub struct DeviceInfo {
     pub num_rx_queues: u32,
     /// `IFLA_NUM_TX_QUEUES`.
     pub num_tx_queues: u32,
-    /// Programs that run on what this end transmits.
+    /// Programs that run on what this end transmits; of an uplink, also those on what it receives.
     pub program_count: usize,
 }
 
 /// A flag of a device, as iproute2 prints it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Flag {
-    /// It is up, but the other end is not.
+    /// It is up, but the other end or the NIC is not.
     #[serde(rename = "NO-CARRIER")]
     NoCarrier,
     /// It can broadcast.
@@ -100,7 +102,7 @@ impl fmt::Display for Flag {
 /// The operational state (RFC 2863, `IFLA_OPERSTATE`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OperationalState {
-    /// Administratively down.
+    /// Administratively down, or an uplink without a carrier.
     #[serde(rename = "DOWN")]
     Down,
     /// Up, but the other end is not.
@@ -129,6 +131,7 @@ impl Model {
         let carrier = self.carrier(device);
         Ok(DeviceInfo {
             ifindex,
+            kind: device.kind(),
             name: device.name.clone(),
             peer_ifindex: device.peer,
             peer_name: peer.map(|peer| peer.name.clone()),
@@ -148,15 +151,20 @@ impl Model {
             domain: device.domain.clone(),
             num_rx_queues: device.num_rx_queues,
             num_tx_queues: device.num_tx_queues,
-            program_count: device.list.entries().len(),
+            program_count: device.list.entries().len()
+                + device
+                    .uplink
+                    .as_ref()
+                    .map_or(0, |uplink| uplink.ingress.entries().len()),
         })
     }
 
     /// Whether the device has a carrier: a single while it is up, an end of a pair while both are
-    /// (netkit.c: `netkit_open`, `netkit_close`).
+    /// (netkit.c: `netkit_open`, `netkit_close`), an uplink while its NIC has one.
     pub(crate) fn carrier(&self, device: &Device) -> bool {
         let other = device.peer.and_then(|peer| self.devices.get(&peer));
-        device.up && other.is_none_or(|other| other.up)
+        let running = device.uplink.as_ref().is_none_or(|uplink| uplink.is_running());
+        device.up && running && other.is_none_or(|other| other.up)
     }
 }
 
@@ -180,6 +188,7 @@ fn flags(device: &Device, peer: Option<&Device>, carrier: bool) -> Vec<Flag> {
 fn operational_state(device: &Device, carrier: bool) -> OperationalState {
     match (device.up, carrier) {
         (false, _) => OperationalState::Down,
+        (true, false) if device.uplink.is_some() => OperationalState::Down,
         (true, false) => OperationalState::LowerLayerDown,
         (true, true) => OperationalState::Up,
     }

@@ -1,4 +1,4 @@
-//! The netkit model: pairs, attributes, program lists, links and xmit.
+//! The netkit model: pairs, uplinks, attributes, program lists, links, leases and xmit.
 //!
 //! A [`Model`] holds the devices and is changed by one control thread; a [`View`] is an immutable
 //! picture of it that any number of workers use in [`xmit`]. Nothing here does I/O, reads a clock or
@@ -39,6 +39,7 @@ mod error;
 mod ident;
 mod info;
 pub mod l3;
+mod lease;
 mod link;
 mod list_error;
 pub mod mac_text;
@@ -46,15 +47,19 @@ mod model;
 mod mprog;
 mod name;
 mod program;
+mod queue;
 mod random;
+mod redirect;
 mod request;
 pub mod routing;
 mod saved;
+mod tcx;
+mod uplink;
 mod view;
 mod xmit;
 
 pub use attach::Target;
-pub use attributes::{AttachType, Mode, Pairing, Policy, Scrub, UnknownWord};
+pub use attributes::{AttachType, DeviceKind, Mode, Pairing, Policy, QueueKind, Scrub, UnknownWord};
 pub use clones::Clones;
 pub use counters::Statistics;
 pub use device::{Device, MTU_MAX, MTU_MIN, RX_QUEUES_MAX, TX_QUEUES_MAX};
@@ -64,14 +69,18 @@ pub use errno::Errno;
 pub use error::Error;
 pub use ident::{Ifindex, LinkId, ProgramId};
 pub use info::{DeviceInfo, Flag, OperationalState};
+pub use lease::LeaseRequest;
 pub use link::LinkInfo;
 pub use list_error::ListError;
 pub use model::{Created, DEVICES_MAX, Model};
 pub use mprog::{AttachOptions, Listed, PROGRAMS_MAX, ProgramListing, Relative};
 pub use name::NAME_MAX;
-pub use program::{Context, Program, ProgramKind, Surroundings, verdict};
+pub use program::{Context, Hook, Program, ProgramKind, Surroundings, verdict};
+pub use queue::{ChannelsError, LeaseError, QueueBusy, QueueInfo, QueueLease, QueueUse, QueueUseError};
 pub use request::{ChangeRequest, CreateRequest, PeerRequest};
 pub use routing::{Followed, Neighbour, NextHop, Origin, Route, Routing};
-pub use saved::{SavedDevice, SavedEntry, SavedLink, SavedModel};
-pub use view::{Delivery, DeviceView, Slot, View};
+pub use saved::{SavedDevice, SavedEntry, SavedLease, SavedLink, SavedModel, SavedUplink};
+pub use tcx::{Received, receive, receive_leased};
+pub use uplink::{NicState, UplinkRequest};
+pub use view::{Delivery, DeviceView, LeaseView, Slot, UplinkView, View, Way};
 pub use xmit::{ETH_HLEN, Outcome, straight, xmit, xmit_clone};

@@ -61,13 +61,15 @@ impl Model {
 
     /// A device by number.
     pub fn device(&self, ifindex: Ifindex) -> Result<&Device, Error> {
-        self.devices.get(&ifindex).ok_or_else(|| no_such_device(ifindex))
+        self.devices
+            .get(&ifindex)
+            .ok_or_else(|| Error::no_such_device(ifindex))
     }
 
     pub(crate) fn device_mut(&mut self, ifindex: Ifindex) -> Result<&mut Device, Error> {
         self.devices
             .get_mut(&ifindex)
-            .ok_or_else(|| no_such_device(ifindex))
+            .ok_or_else(|| Error::no_such_device(ifindex))
     }
 
     /// All devices by ifindex.
@@ -75,7 +77,8 @@ impl Model {
         self.devices.values()
     }
 
-    /// Sets a device up or down. The carriers of a pair follow: they are on while both ends are up.
+    /// Sets a device up or down. The carriers of a pair follow: they are on while both ends are up. An uplink that is
+    /// down passes nothing; its NIC stays as it is.
     pub fn set_up(&mut self, ifindex: Ifindex, up: bool) -> Result<(), Error> {
         self.device_mut(ifindex)?.up = up;
         Ok(())
@@ -84,6 +87,7 @@ impl Model {
     /// Sets the MTU in octets, 68 to 65535, of this end alone.
     pub fn set_mtu(&mut self, ifindex: Ifindex, mtu: u32) -> Result<(), Error> {
         let device = self.device_mut(ifindex)?;
+        refuse_uplink(device, "set the MTU of")?;
         validate_mtu(&device.name, mtu)?;
         device.mtu = mtu;
         Ok(())
@@ -92,6 +96,7 @@ impl Model {
     /// Sets the Ethernet address, also while the device is up (netkit.c: `netkit_set_macaddr`).
     pub fn set_address(&mut self, ifindex: Ifindex, address: MacAddress) -> Result<(), Error> {
         let device = self.device_mut(ifindex)?;
+        refuse_uplink(device, "set the address of")?;
         if device.mode != Mode::L2 {
             return Err(Error::AddressInL3 {
                 device: device.name.clone(),
@@ -133,18 +138,53 @@ impl Model {
     /// Deletes a device and its other end. Their links become defunct. Returns what was deleted,
     /// the named device first (netkit.c: `netkit_del_link`).
     pub fn delete(&mut self, ifindex: Ifindex) -> Result<Vec<Ifindex>, Error> {
-        let peer = self.device(ifindex)?.peer;
-        let deleted: Vec<Ifindex> = std::iter::once(ifindex).chain(peer).collect();
+        let device = self.device(ifindex)?;
+        if device.uplink.is_some() {
+            return Err(Error::IsUplink {
+                operation: "delete",
+                device: device.name.clone(),
+                hint: "use nkctl uplink del",
+            });
+        }
+        let deleted: Vec<Ifindex> = std::iter::once(ifindex).chain(device.peer).collect();
         for end in &deleted {
-            if let Some(device) = self.devices.remove(end) {
-                self.names.remove(&device.name);
-            }
-            self.links.release_all(*end);
-            for routing in self.routing.values_mut() {
-                Arc::make_mut(routing).remove_device(*end);
-            }
+            self.forget(*end);
         }
         Ok(deleted)
+    }
+
+    /// Deletes a domain: netkit devices in it go, with their other ends, and NICs return to the host's. The host's own
+    /// stays. Returns what was deleted (dev.c: `default_device_exit_batch`).
+    pub fn delete_domain(&mut self, domain: &Domain) -> Result<Vec<Ifindex>, Error> {
+        let mut deleted = Vec::new();
+        if *domain == Domain::host() {
+            return Ok(deleted);
+        }
+        let inside = self.devices.values().filter(|device| device.domain == *domain);
+        let inside: Vec<Ifindex> = inside.map(|device| device.ifindex).collect();
+        for ifindex in inside {
+            match self.devices.get(&ifindex) {
+                Some(device) if device.uplink.is_some() => {
+                    self.set_domain(ifindex, Domain::host().as_str())?;
+                }
+                Some(_) => deleted.extend(self.delete(ifindex)?),
+                // It was the other end of one that is deleted already.
+                None => {}
+            }
+        }
+        self.routing.remove(domain);
+        Ok(deleted)
+    }
+
+    /// Takes a device out of everything that knows it. The queues that it leased are free.
+    pub(crate) fn forget(&mut self, ifindex: Ifindex) {
+        if let Some(device) = self.devices.remove(&ifindex) {
+            self.names.remove(&device.name);
+        }
+        self.links.release_all(ifindex);
+        for routing in self.routing.values_mut() {
+            Arc::make_mut(routing).remove_device(ifindex);
+        }
     }
 
     /// The routes and neighbours of a domain.
@@ -178,8 +218,14 @@ impl Model {
     }
 }
 
-fn no_such_device(ifindex: Ifindex) -> Error {
-    Error::NoSuchDevice {
-        what: format!("with ifindex {ifindex}"),
+/// What the kernel lets anybody set of a NIC, and the daemon does not: the host's tools do that, and it follows.
+fn refuse_uplink(device: &Device, operation: &'static str) -> Result<(), Error> {
+    match device.uplink {
+        Some(_) => Err(Error::IsUplink {
+            operation,
+            device: device.name.clone(),
+            hint: "set it at the NIC, which is followed",
+        }),
+        None => Ok(()),
     }
 }

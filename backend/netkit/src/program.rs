@@ -8,7 +8,8 @@ use devices::packet::{Frame, PacketType};
 use crate::clones::Clones;
 use crate::{DeviceView, Domain, DropReason, Errno, Ifindex, NextHop, ProgramId, Slot, View};
 
-/// The verdicts of netkit programs; every other code drops (`enum netkit_action`).
+/// The verdicts of programs (`enum netkit_action`, `enum tcx_action_base`). Every other code drops in a netkit list, and is
+/// as good as NEXT after the last program in an uplink's.
 pub mod verdict {
     /// Go on with the next program of the list; after the last one, pass.
     pub const NEXT: i32 = -1;
@@ -56,8 +57,8 @@ pub(crate) enum Redirect {
     Egress(Ifindex),
     /// `bpf_redirect(ifindex, BPF_F_INGRESS)`.
     Ingress(Ifindex),
-    /// `bpf_redirect_peer`: netkit programs do not run at tc ingress, so it always fails.
-    Peer,
+    /// `bpf_redirect_peer(ifindex)`: works at tc ingress alone, so from an uplink's ingress list.
+    Peer(Ifindex),
     /// `bpf_redirect_neigh(ifindex)`: with the Ethernet header of a next hop.
     Neighbour(Ifindex, NextHop),
 }
@@ -71,11 +72,24 @@ pub struct Context<'a> {
     pub surroundings: Surroundings<'a>,
 }
 
+/// Which list a program is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hook {
+    /// One of a netkit pair.
+    Netkit,
+    /// An uplink's, for what its NIC received.
+    TcxIngress,
+    /// An uplink's, for what it transmits.
+    TcxEgress,
+}
+
 /// Where a program runs, and what it asks for there.
 #[derive(Debug)]
 pub struct Surroundings<'a> {
     view: &'a View,
     receiver: Slot,
+    hook: Hook,
+    ingress_ifindex: u32,
     shard: usize,
     redirect: Option<Redirect>,
     clones: &'a mut Clones,
@@ -107,15 +121,18 @@ impl<'a> Surroundings<'a> {
     pub(crate) fn new(
         view: &'a View,
         receiver: Slot,
+        hook: Hook,
+        ingress_ifindex: u32,
         shard: usize,
-        redirect: Option<Redirect>,
         clones: &'a mut Clones,
     ) -> Self {
         Surroundings {
             view,
             receiver,
+            hook,
+            ingress_ifindex,
             shard,
-            redirect,
+            redirect: None,
             clones,
             refusal: None,
         }
@@ -141,7 +158,12 @@ impl<'a> Surroundings<'a> {
         self.view
     }
 
-    /// The device that would receive the frame: `skb->dev` while a netkit program runs.
+    /// The list that the program is in.
+    pub fn hook(&self) -> Hook {
+        self.hook
+    }
+
+    /// `skb->dev`: the device that would receive the frame, or the uplink.
     pub fn device(&self) -> &'a DeviceView {
         self.view.device(self.receiver)
     }
@@ -152,17 +174,18 @@ impl<'a> Surroundings<'a> {
         (device.domain == self.device().domain).then_some(device)
     }
 
-    /// `__sk_buff.ifindex`: the receiver's.
+    /// `__sk_buff.ifindex`: the receiver's, or the uplink's.
     pub fn ifindex(&self) -> Ifindex {
         self.device().ifindex
     }
 
-    /// `__sk_buff.ingress_ifindex`: 0, because scrubbing clears it.
+    /// `__sk_buff.ingress_ifindex`: that of the uplink on which the frame arrived (dev.c: `__netif_receive_skb_core`);
+    /// 0 if there was none, or a netkit device has scrubbed it.
     pub fn ingress_ifindex(&self) -> u32 {
-        0
+        self.ingress_ifindex
     }
 
-    /// The receiver's domain, in which redirects and lookups resolve.
+    /// The domain of that device, in which redirects and lookups resolve.
     pub fn domain(&self) -> &'a Domain {
         &self.device().domain
     }
@@ -183,13 +206,13 @@ impl<'a> Surroundings<'a> {
         verdict::REDIRECT
     }
 
-    /// `bpf_redirect_peer`: returns REDIRECT, but the redirect then fails silently, because it works
-    /// at tc ingress only. Returns DROP for any flag.
-    pub fn redirect_peer(&mut self, _ifindex: u32, flags: u64) -> i32 {
+    /// `bpf_redirect_peer`: remembers a target, whose other end is to receive the frame at once. Returns REDIRECT, but
+    /// where the program does not run at tc ingress the redirect then fails silently. Returns DROP for any flag.
+    pub fn redirect_peer(&mut self, ifindex: u32, flags: u64) -> i32 {
         if flags != 0 {
             return verdict::DROP;
         }
-        self.redirect = Some(Redirect::Peer);
+        self.redirect = Some(Redirect::Peer(Ifindex(ifindex)));
         verdict::REDIRECT
     }
 
@@ -220,6 +243,7 @@ impl<'a> Surroundings<'a> {
             _ => return Err(Errno::EINVAL),
         };
         self.device_by_ifindex(ifindex).ok_or(Errno::EINVAL)?;
-        self.clones.push(self.receiver, redirect, fill)
+        self.clones
+            .push(self.receiver, redirect, self.ingress_ifindex, fill)
     }
 }

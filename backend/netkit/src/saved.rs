@@ -1,15 +1,17 @@
 //! The model as it is written to disk, and back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use devices::packet::MacAddress;
 use serde::{Deserialize, Serialize};
 
 use crate::counters::Counters;
-use crate::device::{validate_address, validate_mtu, validate_queues};
+use crate::device::{RTNL_QUEUES_MAX, validate_address, validate_mtu, validate_queues};
+use crate::lease::Lease;
 use crate::link::Link;
 use crate::mprog::{Entry, ProgramList};
+use crate::uplink::Uplink;
 use crate::{
     AttachType, DEVICES_MAX, Device, Domain, Error, Ifindex, LinkId, Mode, Model, Pairing, Policy, Program,
     ProgramId, Routing, Scrub, mac_text, name,
@@ -74,6 +76,30 @@ pub struct SavedDevice {
     pub programs: Vec<SavedEntry>,
     #[serde(default)]
     pub revision: u64,
+    /// The queues that it leases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<SavedLease>,
+    /// What it has beside all this if it is an uplink.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uplink: Option<SavedUplink>,
+}
+
+/// The queues that a device leases.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedLease {
+    pub uplink: Ifindex,
+    /// The queues' numbers at the uplink, in the order in which they were leased.
+    pub queues: Vec<u32>,
+}
+
+/// What an uplink has beside what every device has. What its NIC is like is found out anew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedUplink {
+    pub leasable: bool,
+    #[serde(default)]
+    pub ingress: Vec<SavedEntry>,
+    #[serde(default)]
+    pub ingress_revision: u64,
 }
 
 impl Model {
@@ -109,26 +135,37 @@ impl Model {
             self.links.restore(link.id, link_of);
         }
         self.links.restore_last_id(saved.last_link);
-        for device in saved.devices.iter().filter(|device| device.revision > 0) {
-            let entry = |entry: &SavedEntry| {
-                let held = |link: &LinkId| {
-                    self.links
-                        .get(*link)
-                        .is_ok_and(|it| it.device == Some(device.ifindex))
-                };
-                if !entry.link.iter().all(held) {
-                    let name = &device.name;
-                    return Err(Error::SavedState(format!(
-                        "a link in the list of \"{name}\" is not there"
-                    )));
-                }
-                Ok(Entry {
-                    program: program(entry.program)?,
-                    link: entry.link,
-                })
+        for device in &saved.devices {
+            let own = match (&device.uplink, device.primary) {
+                (Some(_), _) => AttachType::TcxEgress,
+                (None, true) => AttachType::Primary,
+                (None, false) => AttachType::Peer,
             };
-            let entries = device.programs.iter().map(entry).collect::<Result<Vec<_>, _>>()?;
-            self.device_mut(device.ifindex)?.list = ProgramList::restore(entries, device.revision);
+            let uplink = device.uplink.as_ref();
+            let ingress = uplink.map(|it| (AttachType::TcxIngress, &it.ingress, it.ingress_revision));
+            let lists = std::iter::once((own, &device.programs, device.revision)).chain(ingress);
+            for (attach_type, entries, revision) in lists.filter(|(_, _, revision)| *revision > 0) {
+                let entry = |entry: &SavedEntry| {
+                    let held = |link: &LinkId| {
+                        self.links.get(*link).is_ok_and(|it| {
+                            it.device == Some(device.ifindex) && it.attach_type == attach_type
+                        })
+                    };
+                    if !entry.link.iter().all(held) {
+                        let name = &device.name;
+                        return Err(Error::SavedState(format!(
+                            "a link in the {attach_type} list of \"{name}\" is not there"
+                        )));
+                    }
+                    Ok(Entry {
+                        program: program(entry.program)?,
+                        link: entry.link,
+                    })
+                };
+                let entries = entries.iter().map(entry).collect::<Result<Vec<_>, _>>()?;
+                *self.device_mut(device.ifindex)?.list_mut(attach_type) =
+                    ProgramList::restore(entries, revision);
+            }
         }
         Ok(())
     }
@@ -168,6 +205,7 @@ impl Model {
             .devices
             .values()
             .try_for_each(|device| check_pairing(&model, device))?;
+        check_leases(&model)?;
         Ok(model)
     }
 }
@@ -192,6 +230,15 @@ fn save(device: &Device) -> SavedDevice {
         num_tx_queues: device.num_tx_queues,
         programs: device.list.entries().iter().map(saved_entry).collect(),
         revision: device.list.revision(),
+        lease: device.lease.as_ref().map(|lease| SavedLease {
+            uplink: lease.uplink,
+            queues: lease.queues.clone(),
+        }),
+        uplink: device.uplink.as_ref().map(|uplink| SavedUplink {
+            leasable: uplink.leasable,
+            ingress: uplink.ingress.entries().iter().map(saved_entry).collect(),
+            ingress_revision: uplink.ingress.revision(),
+        }),
     }
 }
 
@@ -221,6 +268,17 @@ fn restore(saved: &SavedDevice, shards: usize) -> Device {
         num_rx_queues: saved.num_rx_queues,
         num_tx_queues: saved.num_tx_queues,
         list: ProgramList::new(),
+        lease: saved.lease.as_ref().map(|lease| Lease {
+            uplink: lease.uplink,
+            queues: lease.queues.clone(),
+        }),
+        uplink: saved.uplink.as_ref().map(|uplink| {
+            Box::new(Uplink {
+                running: false,
+                present: false,
+                ..Uplink::new(uplink.leasable)
+            })
+        }),
         counters: Arc::new(Counters::new(shards)),
     }
 }
@@ -229,6 +287,13 @@ fn restore(saved: &SavedDevice, shards: usize) -> Device {
 fn check_device(device: &SavedDevice) -> Result<(), Error> {
     Ifindex::new(device.ifindex.0)?;
     name::validate(&device.name)?;
+    if device.uplink.is_some() {
+        // Whatever its NIC says of itself is taken, but for queues without number.
+        return match device.num_rx_queues <= RTNL_QUEUES_MAX {
+            true => Ok(()),
+            false => validate_queues(&device.name, 1, device.num_rx_queues),
+        };
+    }
     validate_mtu(&device.name, device.mtu)?;
     validate_queues(&device.name, device.num_tx_queues, device.num_rx_queues)?;
     match device.mode {
@@ -245,7 +310,10 @@ fn check_pairing(model: &Model, device: &Device) -> Result<(), Error> {
     let name = &device.name;
     let consistent = match (device.pairing, device.peer) {
         (Pairing::Single, None) => {
-            device.primary && device.policy == Policy::Forward && device.scrub == Scrub::Default
+            device.primary
+                && device.policy == Policy::Forward
+                && device.scrub == Scrub::Default
+                && (device.uplink.is_none() || device.mode == Mode::L2)
         }
         (Pairing::Pair, Some(peer)) => model.devices.get(&peer).is_some_and(|other| {
             other.peer == Some(device.ifindex)
@@ -263,4 +331,30 @@ fn check_pairing(model: &Model, device: &Device) -> Result<(), Error> {
             "\"{name}\" and its peer do not fit together"
         )))
     }
+}
+
+/// Checks that who leases may, that an uplink that can give queues away is behind each lease, and that no queue has two
+/// lessees.
+fn check_leases(model: &Model) -> Result<(), Error> {
+    let mut taken = HashSet::new();
+    for device in model.devices.values() {
+        let Some(lease) = &device.lease else {
+            continue;
+        };
+        let may = device.uplink.is_none() && (device.pairing == Pairing::Single || !device.primary);
+        let uplink = model
+            .devices
+            .get(&lease.uplink)
+            .and_then(|lessor| lessor.uplink.as_ref());
+        let fits = (1..device.num_rx_queues as usize).contains(&lease.queues.len());
+        let leasable = uplink.is_some_and(|uplink| uplink.leasable);
+        let free = |queue: &u32| *queue < RTNL_QUEUES_MAX && taken.insert((lease.uplink, *queue));
+        if !(may && fits && leasable && lease.queues.iter().all(free)) {
+            let name = &device.name;
+            return Err(Error::SavedState(format!(
+                "\"{name}\" cannot have the leases that it has"
+            )));
+        }
+    }
+    Ok(())
 }

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use devices::packet::MacAddress;
+use devices::packet::{Frame, MacAddress, flow_hash};
 
 use crate::counters::Counters;
-use crate::{Domain, DropReason, Ifindex, Mode, Model, Policy, Program, Routing, Scrub};
+use crate::{Device, DeviceKind, Domain, DropReason, Ifindex, Mode, Model, Policy, Program, Routing, Scrub};
 
 /// The devices as they were when the view was made. Counters are shared with the model and with all
 /// other views of it.
@@ -44,9 +44,13 @@ pub struct DeviceView {
     pub policy: Policy,
     /// Whether frames it transmits into another domain lose mark and priority.
     pub scrub: Scrub,
-    /// The other end; None for a single.
+    /// The other end; None for a single and an uplink.
     pub peer: Option<Slot>,
-    /// Whether the other end is in another domain.
+    /// The queues that it leases, through which its frames leave.
+    pub lease: Option<LeaseView>,
+    /// What it has beside all this if it is an uplink.
+    pub uplink: Option<Box<UplinkView>>,
+    /// Whether the other end, or a single's uplink, is in another domain.
     pub crosses_domains: bool,
     /// Octets that programs may prepend to frames.
     pub headroom: u16,
@@ -59,6 +63,46 @@ pub struct DeviceView {
     /// The programs that run on what it transmits, in order.
     pub programs: Arc<[Arc<dyn Program>]>,
     pub(crate) counters: Arc<Counters>,
+}
+
+/// What a worker knows of the queues that a device leases.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseView {
+    /// The uplink.
+    pub uplink: Slot,
+    /// Its queues, those left out that it has no more.
+    pub queues: Box<[u32]>,
+}
+
+/// What a worker knows of an uplink beside what it knows of every device.
+#[derive(Debug, Clone)]
+pub struct UplinkView {
+    /// Whether the NIC is there and has a carrier.
+    pub running: bool,
+    /// The programs that run on what it receives, in order; those on what it transmits are the device's.
+    pub ingress: Arc<[Arc<dyn Program>]>,
+}
+
+impl LeaseView {
+    /// The queue for a frame: frames of a flow take the same.
+    pub(crate) fn queue(&self, frame: &Frame) -> Option<u16> {
+        let queue = match &*self.queues {
+            [] => None,
+            [queue] => Some(*queue),
+            queues => queues.get(flow_hash(frame) as usize % queues.len()).copied(),
+        };
+        queue.and_then(|queue| queue.try_into().ok())
+    }
+}
+
+impl DeviceView {
+    /// What it is.
+    pub fn kind(&self) -> DeviceKind {
+        match self.uplink {
+            Some(_) => DeviceKind::Uplink,
+            None => DeviceKind::Netkit,
+        }
+    }
 }
 
 impl fmt::Debug for DeviceView {
@@ -85,9 +129,24 @@ pub struct Delivery {
     pub sender: Slot,
     /// What the frame counts as, in octets: its length before the sender's programs ran.
     pub bytes: u64,
-    /// Whether it was redirected with `BPF_F_INGRESS`. The sender has then counted it already, and
-    /// the receiver does not count it.
-    pub ingress: bool,
+    /// How it gets there.
+    pub way: Way,
+    /// The queue of the NIC, if it is the sender's by a lease. It may be any other that the NIC has.
+    pub queue: Option<u16>,
+}
+
+/// How a frame gets to its receiver, which says who counts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// From one end of a pair to the other. Both count.
+    Pair,
+    /// Out of an uplink, which is both sender and receiver: the frame is for the NIC. The uplink counts it once.
+    Wire,
+    /// From an uplink to a device without passing another: by `bpf_redirect_peer`, or to a single that leases the queue.
+    /// The uplink has counted it already, so the receiver alone counts.
+    Inbound,
+    /// By a redirect with `BPF_F_INGRESS`. The sender has counted it already, and the receiver does not count it.
+    Ingress,
 }
 
 impl Model {
@@ -105,10 +164,18 @@ impl Model {
             policy: device.policy,
             scrub: device.scrub,
             peer: device.peer.and_then(slot_of),
+            lease: self.lease_view(device, slot_of),
+            uplink: device.uplink.as_ref().map(|uplink| {
+                Box::new(UplinkView {
+                    running: uplink.is_running(),
+                    ingress: uplink.ingress.programs(),
+                })
+            }),
             crosses_domains: device
                 .peer
-                .and_then(|peer| self.devices.get(&peer))
-                .is_some_and(|peer| peer.domain != device.domain),
+                .or(device.lease.as_ref().map(|lease| lease.uplink))
+                .and_then(|other| self.devices.get(&other))
+                .is_some_and(|other| other.domain != device.domain),
             headroom: device.headroom,
             tailroom: device.tailroom,
             domain: device.domain.clone(),
@@ -120,6 +187,16 @@ impl Model {
             devices: devices.collect(),
         })
     }
+
+    fn lease_view(&self, device: &Device, slot_of: impl Fn(Ifindex) -> Option<Slot>) -> Option<LeaseView> {
+        let lease = device.lease.as_ref()?;
+        let uplink = self.devices.get(&lease.uplink)?;
+        let queues = lease.queues.iter().copied();
+        Some(LeaseView {
+            uplink: slot_of(lease.uplink)?,
+            queues: queues.filter(|queue| *queue < uplink.num_rx_queues).collect(),
+        })
+    }
 }
 
 impl View {
@@ -128,6 +205,13 @@ impl View {
     pub fn apart(&self, program: impl Fn(&Arc<dyn Program>) -> Arc<dyn Program>) -> View {
         let device = |device: &DeviceView| DeviceView {
             programs: device.programs.iter().map(&program).collect(),
+            lease: device.lease.clone(),
+            uplink: device.uplink.as_ref().map(|uplink| {
+                Box::new(UplinkView {
+                    running: uplink.running,
+                    ingress: uplink.ingress.iter().map(&program).collect(),
+                })
+            }),
             counters: Arc::new(Counters::new(1)),
             domain: device.domain.clone(),
             routing: device.routing.clone(),
@@ -177,26 +261,41 @@ impl View {
     /// all. `shard` is the calling thread's own number.
     #[inline]
     pub fn delivered(&self, delivery: &Delivery, frames: u64, shard: usize) {
-        if !delivery.ingress {
-            let octets = delivery.bytes;
+        let octets = delivery.bytes;
+        if matches!(delivery.way, Way::Pair | Way::Wire) {
             self.device(delivery.sender)
                 .counters
                 .count_tx(frames, octets, shard);
+        }
+        if matches!(delivery.way, Way::Pair | Way::Inbound) {
             self.device(delivery.receiver)
                 .counters
                 .count_rx(frames, octets, shard);
         }
     }
 
-    /// Counts a frame that its receiver did not take: the sender is charged, unless it has counted
-    /// the frame as transmitted already.
+    /// Counts a frame that its receiver did not take: the sender is charged, and its `tx_dropped` unless it has counted
+    /// the frame already.
     pub fn refused(&self, delivery: &Delivery, reason: DropReason, shard: usize) {
         let counters = &self.device(delivery.sender).counters;
-        if delivery.ingress {
-            counters.count_silent_drop(reason, shard);
-        } else {
-            counters.count_tx_dropped(reason, shard);
+        match delivery.way {
+            Way::Pair | Way::Wire => counters.count_tx_dropped(reason, shard),
+            Way::Inbound | Way::Ingress => counters.count_silent_drop(reason, shard),
         }
+    }
+
+    /// Counts a frame that arrived on an uplink and got no further than [`receive`](crate::receive()).
+    pub fn count_unclaimed(&self, uplink: Slot, shard: usize) {
+        self.device(uplink)
+            .counters
+            .count_silent_drop(DropReason::NotClaimed, shard);
+    }
+
+    /// Counts frames that are lost at the NIC behind an uplink: it took them and could not send them after all, or gave
+    /// them and they make no sense.
+    pub fn count_lost(&self, uplink: Slot, reason: DropReason, frames: u64, shard: usize) {
+        let counters = &self.device(uplink).counters;
+        (0..frames).for_each(|_| counters.count_silent_drop(reason, shard));
     }
 
     /// Counts a frame of a sender that was dropped before [`xmit`](crate::xmit()) saw it.

@@ -1,21 +1,19 @@
 //! What happens to a frame that a device transmits (netkit.c: `netkit_xmit`).
 
-use devices::packet::{Frame, MacAddress, PacketType};
+use std::sync::Arc;
 
-use crate::program::{Redirect, Surroundings};
-use crate::view::{Delivery, Slot, View};
+use devices::packet::Frame;
+
+use crate::program::{Hook, Redirect, Surroundings};
+use crate::redirect::{Hop, do_redirect, enter, eth_type, packet_type, receive_on, to_neighbour};
+use crate::tcx::{Egress, egress};
+use crate::view::{Delivery, Slot, View, Way};
 use crate::{
-    Clones, Context, DeviceView, DropReason, Ifindex, Mode, NextHop, Policy, Scrub, routing, verdict,
+    Clones, Context, DeviceView, DropReason, LeaseView, Mode, NextHop, Policy, Program, Scrub, verdict,
 };
 
 /// Octets of an Ethernet header (`ETH_HLEN`).
 pub const ETH_HLEN: usize = 14;
-
-/// How deep transmissions may nest (dev.h: `XMIT_RECURSION_LIMIT`).
-const XMIT_RECURSION_LIMIT: u32 = 8;
-/// What a redirect adds to the depth: one level for the redirect, one for the transmission that
-/// follows (filter.c: `__bpf_tx_skb`; dev.c: `__dev_queue_xmit`).
-const REDIRECT_DEPTH: u32 = 2;
 
 /// What became of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,17 +27,23 @@ pub enum Outcome {
 
 /// What one device's transmission made of a frame.
 enum Verdict {
-    Pass { receiver: Slot, bytes: u64 },
-    Redirect { receiver: Slot, bytes: u64 },
+    Pass {
+        receiver: Slot,
+        bytes: u64,
+    },
+    /// Out of the uplink by a leased queue.
+    Leased {
+        uplink: Slot,
+        queue: Option<u16>,
+        bytes: u64,
+    },
+    Redirect {
+        receiver: Slot,
+        bytes: u64,
+    },
     Drop(DropReason),
-}
-
-/// What a redirect leads to.
-enum Hop {
-    /// This device transmits the frame in turn.
-    Egress(Slot),
-    /// This device receives it.
-    Ingress(Slot),
+    /// It is an uplink, whose transmission is another.
+    Uplink,
 }
 
 /// Transmits a frame on a device: checks, scrubs, runs its programs and those of the devices that
@@ -55,7 +59,7 @@ pub fn xmit(view: &View, sender: Slot, frame: &mut Frame, clones: &mut Clones, s
     if frame.meta.protocol == 0 {
         frame.meta.protocol = eth_type(frame);
     }
-    transmit(view, sender, frame, clones, 1, shard)
+    transmit(view, sender, frame, clones, Entry::FIRST, shard)
 }
 
 /// Where [`xmit`] delivers every frame of a device that has an Ethernet header at least, if that does not depend on the
@@ -63,7 +67,7 @@ pub fn xmit(view: &View, sender: Slot, frame: &mut Frame, clones: &mut Clones, s
 pub fn straight(view: &View, sender: Slot) -> Option<Slot> {
     let device = view.device(sender);
     let receiver = device.peer?;
-    let passes = device.programs.is_empty() && device.policy == Policy::Forward;
+    let passes = device.programs.is_empty() && device.policy == Policy::Forward && device.lease.is_none();
     (passes && device.up && view.device(receiver).up).then_some(receiver)
 }
 
@@ -77,34 +81,81 @@ pub fn xmit_clone(view: &View, frame: &mut Frame, clones: &mut Clones, shard: us
 }
 
 fn send_clone(view: &View, frame: &mut Frame, clones: &mut Clones, shard: usize) -> Option<Outcome> {
-    let (receiver, redirect, depth) = clones.take(frame)?;
-    Some(match do_redirect(view, receiver, frame, Some(redirect), depth) {
-        Ok(Hop::Egress(target)) => {
-            queue(frame);
-            transmit(view, target, frame, clones, depth + REDIRECT_DEPTH, shard)
-        }
-        Ok(Hop::Ingress(target)) => receive(view, receiver, target, frame),
+    let pending = clones.take(frame)?;
+    let (from, redirect) = (pending.receiver, pending.redirect);
+    let (depth, ingress_ifindex) = (pending.depth, pending.ingress_ifindex);
+    let hop = do_redirect(view, from, frame, Some(redirect), depth);
+    Some(follow(
+        view,
+        from,
+        hop,
+        frame,
+        clones,
+        Entry {
+            depth,
+            ingress_ifindex,
+        },
+        shard,
+    ))
+}
+
+/// Follows a frame that was redirected where no device transmits it: out of an uplink's ingress list, or a copy. `at` is
+/// where the program ran.
+pub(crate) fn follow(
+    view: &View,
+    from: Slot,
+    hop: Result<Hop, DropReason>,
+    frame: &mut Frame,
+    clones: &mut Clones,
+    at: Entry,
+    shard: usize,
+) -> Outcome {
+    match hop {
+        Ok(Hop::Egress(target)) => match enter(view, target, frame, at.depth, shard) {
+            Ok(depth) => transmit(view, target, frame, clones, Entry { depth, ..at }, shard),
+            Err(reason) => Outcome::Dropped(reason),
+        },
+        Ok(Hop::Ingress(target)) => receive_on(view, from, target, frame),
         Err(reason) => {
-            view.device(receiver).counters.count_silent_drop(reason, shard);
+            view.device(from).counters.count_silent_drop(reason, shard);
             Outcome::Dropped(reason)
         }
-    })
+    }
+}
+
+/// How a frame comes to a device that is to transmit it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Entry {
+    /// How deep a netkit driver's transmission is nested then; an uplink's list runs one level above.
+    pub depth: u32,
+    /// The ifindex of the uplink on which the frame arrived (`skb->skb_iif`).
+    pub ingress_ifindex: u32,
+}
+
+impl Entry {
+    /// From a guest.
+    pub const FIRST: Entry = Entry {
+        depth: 1,
+        ingress_ifindex: 0,
+    };
 }
 
 /// Follows a frame from a device to where it is delivered or dropped.
-fn transmit(
+pub(crate) fn transmit(
     view: &View,
     mut sender: Slot,
     frame: &mut Frame,
     clones: &mut Clones,
-    mut depth: u32,
+    mut entry: Entry,
     shard: usize,
 ) -> Outcome {
     let mut redirect = None;
+    let mut queue = None;
     loop {
-        clones.depth = depth;
+        clones.depth = entry.depth;
+        let device = view.device(sender);
         // The core, not the driver, keeps a device that is down from transmitting (sch_generic.c: `noop_enqueue`).
-        if !view.device(sender).up {
+        if !device.up && device.uplink.is_none() {
             view.count_drop(sender, DropReason::SenderDown, shard);
             return Outcome::Dropped(DropReason::SenderDown);
         }
@@ -114,7 +165,8 @@ fn transmit(
                     receiver,
                     sender,
                     bytes,
-                    ingress: false,
+                    way: Way::Pair,
+                    queue: None,
                 });
             }
             Verdict::Drop(reason) => {
@@ -123,41 +175,65 @@ fn transmit(
             }
             Verdict::Redirect { receiver, bytes } => {
                 // Counted before the attempt, whose result netkit ignores.
-                view.device(sender).counters.count_tx(1, bytes, shard);
+                device.counters.count_tx(1, bytes, shard);
+                entry.ingress_ifindex = 0;
                 receiver
             }
-        };
-        match do_redirect(view, receiver, frame, redirect.take(), depth) {
-            Ok(Hop::Egress(target)) => {
-                depth += REDIRECT_DEPTH;
-                queue(frame);
-                sender = target;
+            Verdict::Leased {
+                uplink,
+                queue: leased,
+                bytes,
+            } => {
+                // As with a redirect: what becomes of it further on is the uplink's to count.
+                device.counters.count_tx(1, bytes, shard);
+                (sender, queue) = (uplink, leased);
+                entry = Entry {
+                    depth: entry.depth + 1,
+                    ingress_ifindex: 0,
+                };
+                continue;
             }
-            Ok(Hop::Ingress(receiver)) => return receive(view, sender, receiver, frame),
+            Verdict::Uplink => {
+                entry.depth -= 1;
+                clones.depth = entry.depth;
+                match egress(
+                    view,
+                    sender,
+                    frame,
+                    &mut redirect,
+                    clones,
+                    entry.ingress_ifindex,
+                    shard,
+                ) {
+                    Egress::Wire(bytes) => {
+                        return Outcome::Deliver(Delivery {
+                            receiver: sender,
+                            sender,
+                            bytes,
+                            way: Way::Wire,
+                            queue,
+                        });
+                    }
+                    Egress::Redirect => sender,
+                    Egress::Dropped(reason) => return Outcome::Dropped(reason),
+                }
+            }
+        };
+        match do_redirect(view, receiver, frame, redirect.take(), entry.depth) {
+            Ok(Hop::Egress(target)) => {
+                match enter(view, target, frame, entry.depth, shard) {
+                    Ok(depth) => entry.depth = depth,
+                    Err(reason) => return Outcome::Dropped(reason),
+                }
+                (sender, queue) = (target, None);
+            }
+            Ok(Hop::Ingress(receiver)) => return receive_on(view, sender, receiver, frame),
             Err(reason) => {
                 view.device(sender).counters.count_silent_drop(reason, shard);
                 return Outcome::Dropped(reason);
             }
         }
     }
-}
-
-/// What a frame loses on the way to the device that it is redirected to (filter.c: `__bpf_tx_skb`; dev.c:
-/// `netdev_core_pick_tx`, for a device with one transmit queue).
-fn queue(frame: &mut Frame) {
-    frame.meta.tstamp = 0;
-    frame.meta.queue_mapping = 0;
-}
-
-/// A redirect with `BPF_F_INGRESS`: the target receives the frame.
-fn receive(view: &View, sender: Slot, receiver: Slot, frame: &mut Frame) -> Outcome {
-    forward(view.device(receiver), frame);
-    Outcome::Deliver(Delivery {
-        receiver,
-        sender,
-        bytes: frame.len() as u64,
-        ingress: true,
-    })
 }
 
 /// One device's part: everything up to the switch over the verdict.
@@ -172,7 +248,7 @@ fn netkit_xmit(
     let device = view.device(sender);
     let bytes = frame.len() as u64;
     let Some(receiver) = device.peer else {
-        return Verdict::Drop(DropReason::NoPeer);
+        return without_peer(view, device, frame);
     };
     let peer = view.device(receiver);
     if !peer.up {
@@ -185,28 +261,67 @@ fn netkit_xmit(
     frame.meta.packet_type = packet_type(frame, peer.address);
     if device.programs.is_empty() {
         return match device.policy {
-            Policy::Forward => Verdict::Pass { receiver, bytes },
+            Policy::Forward => pass(view, device, receiver, frame, bytes),
             Policy::Blackhole => Verdict::Drop(DropReason::PolicyBlackhole),
         };
     }
-    let surroundings = Surroundings::new(view, receiver, shard, redirect.take(), clones);
+    let surroundings = Surroundings::new(view, receiver, Hook::Netkit, 0, shard, clones);
     let mut context = Context { frame, surroundings };
-    let code = run(device, &mut context);
+    let code = run(&device.programs, &mut context);
     if let Some(reason) = context.refusal() {
         return Verdict::Drop(reason);
     }
     *redirect = context.surroundings.into_redirect();
     match code {
-        verdict::NEXT | verdict::PASS => Verdict::Pass { receiver, bytes },
+        verdict::NEXT | verdict::PASS => pass(view, device, receiver, frame, bytes),
         verdict::REDIRECT => Verdict::Redirect { receiver, bytes },
         verdict::DROP => Verdict::Drop(DropReason::ProgramDrop),
         _ => Verdict::Drop(DropReason::UnknownVerdict),
     }
 }
 
-/// Runs the list until a program returns anything but NEXT (netkit.c: `netkit_run`).
-fn run(device: &DeviceView, context: &mut Context<'_>) -> i32 {
-    for program in device.programs.iter() {
+/// To the other end, or out by a queue that the device leases.
+#[inline]
+fn pass(view: &View, device: &DeviceView, receiver: Slot, frame: &mut Frame, bytes: u64) -> Verdict {
+    match &device.lease {
+        None => Verdict::Pass { receiver, bytes },
+        Some(lease) => leave(view, device, lease, frame, bytes),
+    }
+}
+
+/// A device that has no other end: a single, which runs no programs, or an uplink.
+#[cold]
+fn without_peer(view: &View, device: &DeviceView, frame: &mut Frame) -> Verdict {
+    if device.uplink.is_some() {
+        return Verdict::Uplink;
+    }
+    let Some(lease) = &device.lease else {
+        return Verdict::Drop(DropReason::NoPeer);
+    };
+    if !frame.pull(ETH_HLEN) {
+        return Verdict::Drop(DropReason::Runt);
+    }
+    prep_forward(device, frame);
+    let bytes = frame.len() as u64;
+    leave(view, device, lease, frame, bytes)
+}
+
+/// Out of the uplink. A frame of an L3 device has no Ethernet addresses, so it gets those of its next hop.
+fn leave(view: &View, device: &DeviceView, lease: &LeaseView, frame: &mut Frame, bytes: u64) -> Verdict {
+    let uplink = view.device(lease.uplink);
+    if device.mode == Mode::L3 && to_neighbour(uplink, frame, NextHop::FromFrame).is_none() {
+        return Verdict::Drop(DropReason::NeighbourUnknown);
+    }
+    Verdict::Leased {
+        uplink: lease.uplink,
+        queue: lease.queue(frame),
+        bytes,
+    }
+}
+
+/// Runs a list until a program returns anything but NEXT (netkit.c: `netkit_run`; dev.c: `tcx_run`).
+pub(crate) fn run(programs: &[Arc<dyn Program>], context: &mut Context<'_>) -> i32 {
+    for program in programs {
         let code = program.run(context);
         if code != verdict::NEXT || context.refusal().is_some() {
             return code;
@@ -225,105 +340,5 @@ fn prep_forward(device: &DeviceView, frame: &mut Frame) {
     if device.scrub == Scrub::Default {
         frame.meta.priority = 0;
         frame.meta.mark = 0;
-    }
-}
-
-/// Where a redirect leads: to a device in the receiver's domain, which has to be up to receive
-/// (filter.c: `skb_do_redirect`, `__bpf_tx_skb`, `__bpf_rx_skb`).
-fn do_redirect(
-    view: &View,
-    receiver: Slot,
-    frame: &mut Frame,
-    redirect: Option<Redirect>,
-    depth: u32,
-) -> Result<Hop, DropReason> {
-    let domain = &view.device(receiver).domain;
-    let reachable = |target: &Slot| view.device(*target).domain == *domain;
-    let target = |ifindex: Ifindex| {
-        view.slot(ifindex)
-            .filter(reachable)
-            .ok_or(DropReason::RedirectFailed)
-    };
-    let egress = |target| match depth > XMIT_RECURSION_LIMIT {
-        true => Err(DropReason::RedirectLoop),
-        false => Ok(Hop::Egress(target)),
-    };
-    match redirect {
-        Some(Redirect::Egress(ifindex)) => egress(target(ifindex)?),
-        Some(Redirect::Neighbour(ifindex, next_hop)) => {
-            let target = target(ifindex)?;
-            to_neighbour(view.device(target), frame, next_hop).ok_or(DropReason::NeighbourUnknown)?;
-            egress(target)
-        }
-        Some(Redirect::Ingress(ifindex)) => match target(ifindex)? {
-            target if view.device(target).up => Ok(Hop::Ingress(target)),
-            _ => Err(DropReason::RedirectFailed),
-        },
-        Some(Redirect::Peer) | None => Err(DropReason::RedirectFailed),
-    }
-}
-
-/// Puts the Ethernet header of a next hop on a frame (filter.c: `__bpf_redirect_neigh`). None if there is no route or
-/// neighbour, or the frame is not an IP packet.
-fn to_neighbour(target: &DeviceView, frame: &mut Frame, next_hop: NextHop) -> Option<()> {
-    let address = match next_hop {
-        NextHop::Address(address) => address,
-        NextHop::FromFrame => {
-            let destination = routing::destination(frame)?;
-            let route = target.routing.route_on(destination, target.ifindex)?;
-            route.via.unwrap_or(destination)
-        }
-    };
-    let source = target.address;
-    let destination = match target.mode {
-        Mode::L2 => target.routing.neighbour(target.ifindex, address)?,
-        Mode::L3 => MacAddress::default(),
-    };
-    let protocol: u16 = if routing::destination(frame)?.is_ipv4() {
-        0x0800
-    } else {
-        0x86dd
-    };
-    let header = frame.head_mut().first_chunk_mut::<ETH_HLEN>()?;
-    header[..6].copy_from_slice(&destination.0);
-    header[6..12].copy_from_slice(&source.0);
-    header[12..].copy_from_slice(&protocol.to_be_bytes());
-    Some(())
-}
-
-/// Makes a frame look as if `target` had received it from a wire (netdevice.h: `____dev_forward_skb`;
-/// eth.c: `eth_type_trans`).
-fn forward(target: &DeviceView, frame: &mut Frame) {
-    frame.meta.priority = 0;
-    frame.meta.packet_type = packet_type(frame, target.address);
-    frame.meta.protocol = eth_type(frame);
-}
-
-/// Who a frame is addressed to, seen from a receiver (eth.c: `eth_skb_pkt_type`).
-fn packet_type(frame: &Frame, receiver: MacAddress) -> PacketType {
-    match frame.destination() {
-        Some(destination) if destination == receiver => PacketType::Host,
-        Some(MacAddress::BROADCAST) => PacketType::Broadcast,
-        Some(destination) if destination.is_multicast() => PacketType::Multicast,
-        _ => PacketType::OtherHost,
-    }
-}
-
-/// The EtherType that the stack of a sender would have set (eth.c: `eth_type_trans`).
-fn eth_type(frame: &mut Frame) -> u16 {
-    const ETH_P_802_3_MIN: u16 = 0x0600;
-    const ETH_P_802_3: u16 = 0x0001;
-    const ETH_P_802_2: u16 = 0x0004;
-    // Novell's raw 802.3 has a checksum of ones where other frames have a protocol.
-    frame.pull(ETH_HLEN + 2);
-    match frame.head() {
-        [_, _, _, _, _, _, _, _, _, _, _, _, high, low, payload @ ..] => {
-            match u16::from_be_bytes([*high, *low]) {
-                protocol if protocol >= ETH_P_802_3_MIN => protocol,
-                _ if payload.starts_with(&[0xff, 0xff]) => ETH_P_802_3,
-                _ => ETH_P_802_2,
-            }
-        }
-        _ => 0,
     }
 }

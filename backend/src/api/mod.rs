@@ -4,10 +4,12 @@ mod address;
 mod dump;
 mod entries;
 mod maps;
+mod nics;
 mod peer;
 mod problem;
 mod programs;
 mod routes;
+mod uplinks;
 
 use std::io;
 use std::os::unix::net::UnixListener;

@@ -11,7 +11,7 @@ use utoipa::OpenApi;
 
 use super::address::Path;
 use super::problem::Refusal;
-use super::{maps, peer, programs};
+use super::{maps, nics, peer, programs, uplinks};
 use crate::daemon::{ControlHandle, DaemonError};
 
 /// The longest request body, in octets.
@@ -74,7 +74,17 @@ pub(super) type Answer<T> = Result<T, Refusal>;
         maps::delete_route,
         maps::neighbours,
         maps::set_neighbour,
-        maps::delete_neighbour
+        maps::delete_neighbour,
+        uplinks::list,
+        uplinks::show,
+        uplinks::create,
+        uplinks::set,
+        uplinks::delete,
+        uplinks::lease,
+        nics::list,
+        nics::show,
+        nics::pass,
+        nics::give_back
     ),
     components(schemas(api::Problem), responses(Refusal))
 )]
@@ -146,6 +156,15 @@ pub fn router(control: ControlHandle) -> Router {
             "/v1/domains/{domain}/neighbours/delete",
             post(maps::delete_neighbour),
         )
+        .route("/v1/uplinks", get(uplinks::list).post(uplinks::create))
+        .route(
+            "/v1/uplinks/{name}",
+            get(uplinks::show).patch(uplinks::set).delete(uplinks::delete),
+        )
+        .route("/v1/devices/{name}/leases", post(uplinks::lease))
+        .route("/v1/nics", get(nics::list))
+        .route("/v1/nics/{address}", get(nics::show))
+        .route("/v1/nics/{address}/pass", put(nics::pass).delete(nics::give_back))
         .route("/v1/workers", get(workers))
         .route("/v1/devices/{name}/queues/{queue}/worker", put(move_queue))
         .route("/v1/daemon", get(about))

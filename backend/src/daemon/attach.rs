@@ -11,6 +11,7 @@ use netkit::Ifindex;
 use netkit_api::{AttachmentSpec, SocketMode, TapSpec, VhostUserSpec};
 
 use super::attachment::{Attachment, TapAttachment, VhostUserAttachment};
+use super::follow::HostNetdev;
 use super::store::SavedAttachment;
 use super::{Daemon, DaemonError, Reactor};
 use crate::dataplane::{GuestAddress, Token};
@@ -33,6 +34,11 @@ impl Daemon {
         reactor: &mut Reactor,
     ) -> Result<(), DaemonError> {
         let ifindex = self.model.find(name)?;
+        if self.uplinks.contains_key(&ifindex) {
+            return Err(DaemonError::IsUplink {
+                uplink: name.to_owned(),
+            });
+        }
         if self.attachments.contains_key(&ifindex) || self.waiting.contains_key(&ifindex) {
             return Err(DaemonError::Attached {
                 device: name.to_owned(),
@@ -100,12 +106,7 @@ impl Daemon {
                 Attachment::VhostUser(Box::new(self.open_vhost_user(spec, assigned, features)?))
             }
             AttachmentSpec::Tap(spec) => Attachment::Tap(open_tap(&spec)?),
-            AttachmentSpec::Uplink(spec) => {
-                return Err(netkit::Error::NoSuchDevice {
-                    what: format!("\"{}\"", spec.uplink),
-                }
-                .into());
-            }
+            AttachmentSpec::Uplink(spec) => Attachment::Uplink(self.share_uplink(ifindex, &spec)?),
         };
         self.insert_attachment(ifindex, attachment, reactor);
         Ok(())
@@ -140,9 +141,10 @@ impl Daemon {
                 None
             }
             Attachment::Tap(tap) => {
-                self.follow(ifindex, &tap.tap, reactor);
+                self.follow(ifindex, HostNetdev::Tap(tap.tap.clone()), reactor);
                 Some(tap.tap.clone())
             }
+            Attachment::Uplink(_) => None,
         };
         self.attachments.insert(ifindex, attachment);
         // The workers must know the device before its first event reaches them, and a client connects at once.
@@ -210,6 +212,7 @@ impl Daemon {
                 vhost_user.endpoint.remove();
             }
             Attachment::Tap(_) => self.workers.release(ifindex),
+            Attachment::Uplink(_) => {}
         }
         true
     }

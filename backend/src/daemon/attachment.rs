@@ -6,10 +6,11 @@ use devices::guest::GuestPort;
 use devices::packet::MacAddress;
 use devices::tap::Tap;
 use netkit::{Device, Ifindex, Mode};
-use netkit_api::{AttachmentKind, AttachmentSpec, TapSpec, VhostUserSpec};
+use netkit_api::{AttachmentKind, AttachmentSpec, TapSpec, UplinkSpec, VhostUserSpec};
 
 use super::store::SavedAttachment;
-use crate::dataplane::{GuestAddress, Port};
+use super::uplinks::Uplink;
+use crate::dataplane::{GuestAddress, Port, SharedBy};
 use crate::vhost_user::{Connection, Endpoint, Session};
 
 /// What stands behind a device.
@@ -19,6 +20,17 @@ pub enum Attachment {
     VhostUser(Box<VhostUserAttachment>),
     /// A host netdev.
     Tap(TapAttachment),
+    /// A NIC, perhaps with other devices.
+    Uplink(UplinkAttachment),
+}
+
+/// An uplink, behind a device.
+#[derive(Debug)]
+pub struct UplinkAttachment {
+    pub spec: UplinkSpec,
+    pub uplink: Ifindex,
+    /// By what frames for the device are known. No addresses: by the one of its other end.
+    pub by: SharedBy,
 }
 
 /// A guest, connected or not.
@@ -76,6 +88,11 @@ impl VhostUserAttachment {
 }
 
 impl Attachment {
+    /// Whether it is a guest with a front end.
+    pub fn is_connected_guest(&self) -> bool {
+        matches!(self, Attachment::VhostUser(this) if this.link.is_some())
+    }
+
     /// As workers see it.
     pub fn port(&self, gateway: MacAddress) -> Port {
         match self {
@@ -89,6 +106,7 @@ impl Attachment {
                 address: this.address.clone(),
                 gateway,
             },
+            Attachment::Uplink(_) => Port::Shared { uplink: None },
         }
     }
 
@@ -110,6 +128,7 @@ impl Attachment {
                 };
                 (AttachmentSpec::Tap(spec), this.address.get(), 0)
             }
+            Attachment::Uplink(this) => (AttachmentSpec::Uplink(this.spec.clone()), MacAddress::ZERO, 0),
         };
         Some(SavedAttachment {
             ifindex,
@@ -120,7 +139,7 @@ impl Attachment {
     }
 
     /// As the API shows it.
-    pub fn shown(&self, device: &Device) -> netkit_api::Attachment {
+    pub fn shown(&self, device: &Device, uplink: Option<&Uplink>) -> netkit_api::Attachment {
         match self {
             Attachment::VhostUser(this) => netkit_api::Attachment {
                 kind: AttachmentKind::VhostUser,
@@ -143,6 +162,13 @@ impl Attachment {
                 ifname: Some(this.tap.name.clone()),
                 connected: true,
                 running: true,
+                ..no_attachment()
+            },
+            Attachment::Uplink(this) => netkit_api::Attachment {
+                kind: AttachmentKind::Uplink,
+                uplink: Some(this.spec.clone()),
+                connected: uplink.is_some_and(|it| it.nic.is_ok()),
+                running: uplink.is_some_and(Uplink::is_running),
                 ..no_attachment()
             },
         }

@@ -153,6 +153,7 @@ impl Daemon {
         if !self.waiting.is_empty() {
             self.retry_waiting(reactor);
         }
+        self.check_uplinks(reactor);
         self.follow_changes();
     }
 
@@ -167,7 +168,7 @@ impl Daemon {
                     .link
                     .as_ref()
                     .and_then(|(connection, _)| connection.deadline()),
-                Attachment::Tap(_) => None,
+                _ => None,
             });
         let deadlines = deadlines.chain(self.follow_due());
         let mut next = deadlines.map(|at| at.saturating_duration_since(now)).min();
@@ -177,6 +178,9 @@ impl Daemon {
         }
         if !self.waiting.is_empty() {
             at_most(RESTORE_RETRY);
+        }
+        if !self.silent_uplinks().is_empty() {
+            at_most(super::uplinks::LOOK);
         }
         next
     }
@@ -190,7 +194,7 @@ impl Daemon {
                     let client = matches!(this.endpoint, Endpoint::Client { .. });
                     (this.paused || client && this.link.is_none()).then_some(*ifindex)
                 }
-                Attachment::Tap(_) => None,
+                _ => None,
             })
     }
 
@@ -206,7 +210,7 @@ impl Daemon {
     fn linked(&self, wanted: impl Fn(&(Connection, Session)) -> bool) -> Vec<Ifindex> {
         let matches = |attachment: &Attachment| match attachment {
             Attachment::VhostUser(this) => this.link.as_ref().is_some_and(&wanted),
-            Attachment::Tap(_) => false,
+            _ => false,
         };
         self.attachments
             .iter()

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use vmm_sys_util::timerfd::TimerFd;
 
-use super::store::{SavedAttachment, Store, StoreError};
+use super::store::{SavedAttachment, SavedUplink, Store, StoreError};
 use super::{Config, Daemon, DaemonError, programs};
 use crate::dataplane::{Forwarder, Plan, Workers};
 use crate::programs::LoadedProgram;
@@ -31,6 +31,8 @@ enum Source {
     MemoryLost,
     HostRoutes,
     BusyWorker,
+    Learnt,
+    Nic(Ifindex),
     Listener(Ifindex),
     Connection(Ifindex),
 }
@@ -45,7 +47,7 @@ pub struct Reactor<'a, 'b> {
 #[derive(Debug)]
 pub struct Control {
     daemon: Daemon,
-    restore: Vec<SavedAttachment>,
+    restore: (Vec<SavedUplink>, Vec<SavedAttachment>),
     sources: HashMap<RawFd, Source>,
     commands: Receiver<Command>,
     wake: Arc<EventFd>,
@@ -117,6 +119,8 @@ impl Control {
             model,
             attachments: Default::default(),
             waiting: Default::default(),
+            uplinks: Default::default(),
+            learnt: Arc::new(EventFd::new(EFD_NONBLOCK)?),
             follower: Default::default(),
             workers,
             forwarder: Forwarder::new(config.workers),
@@ -128,7 +132,7 @@ impl Control {
         let wake = Arc::new(EventFd::new(EFD_NONBLOCK)?);
         let control = Control {
             daemon,
-            restore: saved.attachments,
+            restore: (saved.uplinks, saved.attachments),
             sources: HashMap::new(),
             commands,
             wake: wake.clone(),
@@ -176,6 +180,8 @@ impl Control {
             }
             Source::HostRoutes => self.daemon.hear_host(reactor),
             Source::BusyWorker => self.daemon.workers.balance(),
+            Source::Learnt => self.daemon.take_learnt(),
+            Source::Nic(ifindex) => self.daemon.check_uplink(ifindex, reactor),
             Source::Listener(ifindex) => self.daemon.try_connect(ifindex, reactor),
             Source::Connection(ifindex) => self.daemon.converse(ifindex, reactor),
         }
@@ -216,8 +222,10 @@ impl MutEventSubscriber for Control {
             reactor.add(control.timer.as_raw_fd(), Source::Timer);
             reactor.add(control.memory_lost.as_raw_fd(), Source::MemoryLost);
             reactor.add(control.daemon.workers.help().as_raw_fd(), Source::BusyWorker);
-            let restore = std::mem::take(&mut control.restore);
-            control.daemon.restore(restore, reactor);
+            reactor.add(control.daemon.learnt.as_raw_fd(), Source::Learnt);
+            let (uplinks, attachments) = std::mem::take(&mut control.restore);
+            control.daemon.restore_uplinks(uplinks, reactor);
+            control.daemon.restore(attachments, reactor);
         });
     }
 
@@ -237,6 +245,11 @@ impl Reactor<'_, '_> {
     /// Hears what a device's front end says.
     pub(super) fn converse(&mut self, fd: RawFd, ifindex: Ifindex) {
         self.add(fd, Source::Connection(ifindex));
+    }
+
+    /// Hears when a NIC has something to say.
+    pub(super) fn watch_nic(&mut self, fd: RawFd, ifindex: Ifindex) {
+        self.add(fd, Source::Nic(ifindex));
     }
 
     /// Hears what changes of the host's routes.

@@ -18,6 +18,19 @@ pub fn address(text: &str) -> Result<MacAddress, DaemonError> {
     })
 }
 
+/// Reads an Ethernet address that a device can have.
+pub fn unicast_address(text: &str) -> Result<MacAddress, DaemonError> {
+    let address = address(text)?;
+    match address.is_unicast() {
+        true => Ok(address),
+        false => Err(DaemonError::BadValue {
+            what: "an address of a device",
+            value: format!("\"{text}\""),
+            allowed: "a unicast address other than zero",
+        }),
+    }
+}
+
 pub fn create_request(request: &api::DeviceCreate) -> Result<CreateRequest, DaemonError> {
     Ok(CreateRequest {
         name: request.name.clone(),
@@ -94,14 +107,18 @@ pub fn device(info: DeviceInfo, statistics: Statistics, attachment: api::Attachm
         headroom: info.headroom,
         tailroom: info.tailroom,
         attachment,
-        statistics: api::Statistics {
-            rx_packets: statistics.rx_packets,
-            rx_bytes: statistics.rx_bytes,
-            rx_dropped: statistics.rx_dropped,
-            tx_packets: statistics.tx_packets,
-            tx_bytes: statistics.tx_bytes,
-            tx_dropped: statistics.tx_dropped,
-        },
+        statistics: self::statistics(statistics),
+    }
+}
+
+pub fn statistics(statistics: Statistics) -> api::Statistics {
+    api::Statistics {
+        rx_packets: statistics.rx_packets,
+        rx_bytes: statistics.rx_bytes,
+        rx_dropped: statistics.rx_dropped,
+        tx_packets: statistics.tx_packets,
+        tx_bytes: statistics.tx_bytes,
+        tx_dropped: statistics.tx_dropped,
     }
 }
 

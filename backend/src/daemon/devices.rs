@@ -1,9 +1,9 @@
 //! What the API does to devices.
 
-use netkit::Ifindex;
+use netkit::{DeviceKind, Ifindex};
 use netkit_api as api;
 
-use super::attachment::no_attachment;
+use super::attachment::{Attachment, no_attachment};
 use super::convert;
 use super::{Daemon, DaemonError, Reactor};
 
@@ -12,6 +12,7 @@ impl Daemon {
     pub fn devices(&self) -> Result<Vec<api::Device>, DaemonError> {
         self.model
             .devices()
+            .filter(|device| device.kind() == DeviceKind::Netkit)
             .map(|device| self.shown(device.ifindex))
             .collect()
     }
@@ -111,8 +112,19 @@ impl Daemon {
 
     fn shown(&self, ifindex: Ifindex) -> Result<api::Device, DaemonError> {
         let device = self.model.device(ifindex)?;
+        if device.kind() == DeviceKind::Uplink {
+            return Err(DaemonError::IsUplink {
+                uplink: device.name.clone(),
+            });
+        }
         let attachment = match (self.attachments.get(&ifindex), self.waiting.get(&ifindex)) {
-            (Some(attachment), _) => attachment.shown(device),
+            (Some(attachment), _) => {
+                let uplink = match attachment {
+                    Attachment::Uplink(it) => self.uplinks.get(&it.uplink),
+                    _ => None,
+                };
+                attachment.shown(device, uplink)
+            }
             (None, Some(waiting)) => convert::waiting_attachment(&waiting.saved),
             (None, None) => no_attachment(),
         };

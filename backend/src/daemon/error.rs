@@ -1,5 +1,6 @@
 //! Why the daemon refused something, and the errno that says so.
 
+use devices::nic::NicError;
 use devices::tap::TapError;
 
 use super::store::StoreError;
@@ -18,6 +19,63 @@ pub enum DaemonError {
     /// A tap could not be opened.
     #[error(transparent)]
     Tap(#[from] TapError),
+    /// A NIC could not be opened or used.
+    #[error(transparent)]
+    Nic(#[from] NicError),
+    /// A NIC is another uplink's.
+    #[error("{nic} is behind the uplink {uplink} already; use that one, or delete it first")]
+    NicTaken {
+        /// The NIC.
+        nic: String,
+        /// Whose it is.
+        uplink: String,
+    },
+    /// A NIC is not there.
+    #[error(
+        "the NIC of {uplink} is missing; `nkctl uplink show {uplink}` says why, try again when it is back"
+    )]
+    NicMissing {
+        /// The uplink.
+        uplink: String,
+    },
+    /// A device that is none.
+    #[error("{device} is a netkit device, not an uplink; `nkctl uplink show` lists the uplinks")]
+    NotUplink {
+        /// The device.
+        device: String,
+    },
+    /// An uplink where a netkit device is needed.
+    #[error("{uplink} is an uplink, not a netkit device; see `nkctl uplink help`")]
+    IsUplink {
+        /// The uplink.
+        uplink: String,
+    },
+    /// An uplink cannot be shared with a device that gets everything.
+    #[error("{device} has {uplink} to itself; detach it, or attach both with `share mac` or `share ip`")]
+    UplinkTaken {
+        /// The uplink.
+        uplink: String,
+        /// Who has it.
+        device: String,
+    },
+    /// Two devices want the same address.
+    #[error("{address} is {device}'s on that uplink; choose another address")]
+    AddressTaken {
+        /// The address.
+        address: String,
+        /// Whose it is.
+        device: String,
+    },
+    /// A device's mode does not fit the way an uplink is shared.
+    #[error("{device} is in {mode} mode, so it can have {uplink} only {}", match mode { netkit::Mode::L3 => "by its IP addresses: attach it with `ip PREFIX`", netkit::Mode::L2 => "to itself or by Ethernet address: leave `ip` out, or use an l3 pair" })]
+    ShareMode {
+        /// The device.
+        device: String,
+        /// The uplink.
+        uplink: String,
+        /// Its mode.
+        mode: netkit::Mode,
+    },
     /// The change is in force, but will be gone after a restart.
     #[error("the change is in force but was not saved, so a restart will undo it: {0}")]
     NotSaved(#[from] StoreError),
@@ -146,6 +204,13 @@ impl DaemonError {
             DaemonError::Tap(TapError::Io { source, .. }) => source.raw_os_error().unwrap_or(libc::EIO),
             DaemonError::Tap(TapError::BadName(_) | TapError::BadQueues(_))
             | DaemonError::BadValue { .. } => libc::EINVAL,
+            DaemonError::Nic(error) => error.errno(),
+            DaemonError::NicTaken { .. } | DaemonError::UplinkTaken { .. } => libc::EBUSY,
+            DaemonError::AddressTaken { .. } => libc::EADDRINUSE,
+            DaemonError::NicMissing { .. } => libc::ENODEV,
+            DaemonError::NotUplink { .. } | DaemonError::IsUplink { .. } | DaemonError::ShareMode { .. } => {
+                libc::EOPNOTSUPP
+            }
             DaemonError::NotSaved(error) => error.errno(),
             DaemonError::Attached { .. } | DaemonError::ProgramInUse { .. } => libc::EBUSY,
             DaemonError::Load(error) => error.errno().0,

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use devices::tap::Tap;
 use netkit::{Followed, Ifindex, Neighbour, Route};
 
+use super::uplinks::Uplink;
 use super::{Daemon, Reactor};
 use crate::rtnetlink::{self, Message, NeighbourMessage, Notifications, RouteMessage};
 
@@ -32,10 +33,19 @@ pub struct Follower {
     complained: bool,
 }
 
+/// How a host netdev is known.
+#[derive(Debug)]
+pub enum HostNetdev {
+    /// As a tap that we have open, wherever it is and whatever it is called now.
+    Tap(Arc<Tap>),
+    /// By its ifindex in our network namespace.
+    Ifindex(u32),
+}
+
 /// A host netdev that a device stands for.
 #[derive(Debug)]
 struct Netdev {
-    tap: Arc<Tap>,
+    host: HostNetdev,
     /// Its ifindex on the host; `None` while it is in another network namespace.
     ifindex: Option<u32>,
     routes_stale: bool,
@@ -46,7 +56,7 @@ struct Netdev {
 
 impl Daemon {
     /// Follows the host for a device from now on. The change is to be published.
-    pub(super) fn follow(&mut self, device: Ifindex, tap: &Arc<Tap>, reactor: &mut Reactor) {
+    pub(super) fn follow(&mut self, device: Ifindex, host: HostNetdev, reactor: &mut Reactor) {
         let follower = &mut self.follower;
         if follower.notifications.is_none() {
             match Notifications::open() {
@@ -57,8 +67,22 @@ impl Daemon {
                 Err(error) => follower.complain("hear of the host's routes", &error),
             }
         }
-        follower.netdevs.insert(device, Netdev::new(tap.clone()));
+        follower.netdevs.insert(device, Netdev::new(host));
         self.read_host();
+    }
+
+    /// Follows the host for an uplink that is one of its netdevs.
+    pub(super) fn follow_uplink(&mut self, uplink: Ifindex, reactor: &mut Reactor) {
+        let netdev = self.uplinks.get(&uplink).and_then(Uplink::netdev);
+        if let Some(netdev) = netdev {
+            self.follow(uplink, HostNetdev::Ifindex(netdev), reactor);
+        }
+    }
+
+    /// What the host has for a device, as it was last read.
+    pub(super) fn followed_of(&self, device: Ifindex) -> Followed {
+        let netdev = self.follower.netdevs.get(&device);
+        netdev.map_or_else(Followed::default, |netdev| netdev.followed.clone())
     }
 
     /// Follows the host for a device no more. The change is to be published.
@@ -75,7 +99,9 @@ impl Daemon {
 
     /// Takes the hints that the kernel has sent.
     pub(super) fn hear_host(&mut self, reactor: &mut Reactor) {
-        self.follower.hear(reactor);
+        if self.follower.hear(reactor) {
+            self.check_netdevs(reactor);
+        }
         self.follow_changes();
     }
 
@@ -101,33 +127,40 @@ impl Daemon {
                 followed.routes.len(),
                 followed.neighbours.len()
             );
-            let _ = self.model.follow(*device, followed.clone());
+            self.put_followed(*device, followed.clone());
         }
         !changes.is_empty()
     }
 }
 
 impl Follower {
-    fn hear(&mut self, reactor: &mut Reactor) {
+    /// Takes the hints that there are, and says whether a netdev may have changed.
+    fn hear(&mut self, reactor: &mut Reactor) -> bool {
         let Some(mut notifications) = self.notifications.take() else {
-            return;
+            return false;
         };
+        let mut links = false;
         for _ in 0..BURST {
             match notifications.receive() {
-                Ok(datagram) => rtnetlink::messages(datagram).for_each(|message| self.take_hint(&message)),
+                Ok(datagram) => rtnetlink::messages(datagram).for_each(|message| {
+                    links |= matches!(message.kind, libc::RTM_NEWLINK | libc::RTM_DELLINK);
+                    self.take_hint(&message);
+                }),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
                     tracing::debug!("the host's routes change faster than they are read; reading them all");
                     self.netdevs.values_mut().for_each(Netdev::doubt);
+                    links = true;
                 }
                 Err(error) => {
                     self.complain("hear of the host's routes", &error);
                     reactor.forget(notifications.as_raw_fd());
-                    return;
+                    return true;
                 }
             }
         }
         self.notifications = Some(notifications);
+        links
     }
 
     fn take_hint(&mut self, message: &Message) {
@@ -208,9 +241,9 @@ impl Follower {
 }
 
 impl Netdev {
-    fn new(tap: Arc<Tap>) -> Netdev {
+    fn new(host: HostNetdev) -> Netdev {
         Netdev {
-            tap,
+            host,
             ifindex: None,
             routes_stale: true,
             neighbours_stale: true,
@@ -242,7 +275,10 @@ impl Netdev {
     }
 
     fn read_stale(&mut self, device: Ifindex) -> io::Result<bool> {
-        self.ifindex = self.tap.host_ifindex();
+        self.ifindex = match &self.host {
+            HostNetdev::Tap(tap) => tap.host_ifindex(),
+            HostNetdev::Ifindex(ifindex) => Some(*ifindex),
+        };
         let mut now = self.followed.clone();
         if self.routes_stale {
             now.routes = match self.ifindex {

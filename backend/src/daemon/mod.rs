@@ -9,11 +9,15 @@ mod devices;
 mod error;
 mod follow;
 mod maps;
+mod nic;
+mod nics;
 mod plan;
 mod programs;
 mod rarp;
 mod store;
 mod trace;
+mod uplink_api;
+mod uplinks;
 mod workers;
 
 use std::collections::BTreeMap;
@@ -23,6 +27,7 @@ use std::sync::{Arc, Mutex};
 use netkit::{Ifindex, Model};
 use policy::QuarantineRule;
 use policy::engine::Engine;
+use vmm_sys_util::eventfd::EventFd;
 
 use crate::dataplane::{Forwarder, Workers};
 
@@ -30,6 +35,7 @@ use attach::Waiting;
 use attachment::Attachment;
 use follow::Follower;
 use store::Store;
+use uplinks::Uplink;
 
 pub use control::{Control, ControlHandle, Reactor, StartError};
 pub use error::DaemonError;
@@ -67,6 +73,10 @@ pub struct Daemon {
     waiting: BTreeMap<Ifindex, Waiting>,
     /// The host's routes, for the devices that stand for its netdevs.
     follower: Follower,
+    /// NICs that frames leave by.
+    uplinks: BTreeMap<Ifindex, Uplink>,
+    /// Written to when a worker has learnt of a neighbour.
+    learnt: Arc<EventFd>,
     workers: Workers,
     /// The control thread's own, for frames that the daemon itself sends.
     forwarder: Forwarder,

@@ -1,10 +1,11 @@
 //! From the daemon's state to what the workers and the guests see of it.
 
 use devices::packet::MacAddress;
-use netkit::{Device, Ifindex};
+use netkit::{Device, DeviceView, Ifindex, View};
 
-use super::attachment::{Attachment, VhostUserAttachment};
-use super::store::{SavedAttachment, SavedState};
+use super::attachment::Attachment;
+use super::store::{SavedAttachment, SavedState, SavedUplink};
+use super::uplinks::Uplink;
 use super::{Daemon, DaemonError};
 use crate::dataplane::{Plan, Port};
 use crate::vhost_user::Identity;
@@ -30,6 +31,7 @@ impl Daemon {
         Ok(store.save(SavedState {
             schema: 0,
             model: self.model.save(),
+            uplinks: self.uplinks.iter().map(saved_uplink).collect(),
             attachments,
             programs: self.saved_engine(),
         })?)
@@ -38,27 +40,50 @@ impl Daemon {
     /// Puts the present state in force.
     pub(super) fn publish(&mut self) {
         let view = self.model.view();
-        let port = |ifindex: Ifindex| match self.attachments.get(&ifindex) {
-            Some(attachment) => attachment.port(gateway_address(ifindex)),
-            None => Port::None,
-        };
-        let ports = view.iter().map(|(_, device)| port(device.ifindex)).collect();
+        let ports = view.iter().map(|(_, device)| self.port(device, &view)).collect();
+        self.claim(&view);
         self.workers.publish(Plan { view, ports });
         self.tell_guests();
     }
 
+    /// What stands behind a device, as workers see it.
+    fn port(&self, device: &DeviceView, view: &View) -> Port {
+        let ifindex = device.ifindex;
+        if let Some(uplink) = self.uplinks.get(&ifindex) {
+            return Port::Uplink(uplink.port(self.shares(ifindex, view), device.up));
+        }
+        match self.attachments.get(&ifindex) {
+            Some(Attachment::Uplink(it)) => Port::Shared {
+                uplink: view.slot(it.uplink),
+            },
+            Some(attachment) => attachment.port(gateway_address(ifindex)),
+            None => Port::None,
+        }
+    }
+
+    /// Whether what is behind a device, if it is an uplink, has a carrier.
+    fn has_carrier(&self, device: &Device) -> bool {
+        match self.attachments.get(&device.ifindex) {
+            Some(Attachment::Uplink(it)) => self.uplinks.get(&it.uplink).is_some_and(Uplink::is_running),
+            _ => true,
+        }
+    }
+
     /// Tells every connected guest what its device is now.
     fn tell_guests(&mut self) {
-        for (ifindex, attachment) in &mut self.attachments {
-            let Attachment::VhostUser(vhost_user) = attachment else {
+        let guests: Vec<Ifindex> = self
+            .attachments
+            .iter()
+            .filter(|(_, attachment)| attachment.is_connected_guest())
+            .map(|(ifindex, _)| *ifindex)
+            .collect();
+        for ifindex in guests {
+            let Some(identity) = self.identity_of(ifindex) else {
                 continue;
             };
-            let Ok(device) = self.model.device(*ifindex) else {
-                continue;
-            };
-            let peer = device.peer.and_then(|peer| self.model.device(peer).ok());
-            let identity = identity(vhost_user, device, peer);
-            if let Some((_, session)) = &mut vhost_user.link {
+            if let Some(Attachment::VhostUser(vhost_user)) = self.attachments.get_mut(&ifindex)
+                && let Some((_, session)) = &mut vhost_user.link
+            {
                 session.set_identity(identity);
             }
         }
@@ -71,16 +96,19 @@ impl Daemon {
         };
         let device = self.model.device(ifindex).ok()?;
         let peer = device.peer.and_then(|peer| self.model.device(peer).ok());
-        Some(identity(vhost_user, device, peer))
+        Some(Identity {
+            features: vhost_user.features,
+            address: vhost_user.guest_address(device),
+            mtu: u16::try_from(device.mtu).unwrap_or(u16::MAX),
+            link_up: device.up && peer.is_none_or(|peer| peer.up && self.has_carrier(peer)),
+        })
     }
 }
 
-fn identity(vhost_user: &VhostUserAttachment, device: &Device, peer: Option<&Device>) -> Identity {
-    Identity {
-        features: vhost_user.features,
-        address: vhost_user.guest_address(device),
-        mtu: u16::try_from(device.mtu).unwrap_or(u16::MAX),
-        link_up: device.up && peer.is_none_or(|peer| peer.up),
+fn saved_uplink((ifindex, uplink): (&Ifindex, &Uplink)) -> SavedUplink {
+    SavedUplink {
+        ifindex: *ifindex,
+        nic: uplink.spec.clone(),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use netkit::{AttachOptions, AttachType, LinkId, ProgramId, Relative, Target};
+use netkit::{AttachOptions, AttachType, Device, DeviceKind, LinkId, ProgramId, Relative, Target};
 use netkit_api as api;
 use policy::engine::{LoadOptions, SavedEngine};
 use policy::object::Object;
@@ -236,16 +236,12 @@ impl Daemon {
     pub fn program_lists(&self, device: Option<&str>) -> Result<Vec<api::ProgramList>, DaemonError> {
         let wanted = device.map(|name| self.model.find(name)).transpose()?;
         let mut lists = Vec::new();
-        for device in self
-            .model
-            .devices()
-            .filter(|device| device.primary && device.peer.is_some())
-        {
+        for device in self.model.devices() {
             if wanted.is_some_and(|wanted| wanted != device.ifindex && Some(wanted) != device.peer) {
                 continue;
             }
-            for attach_type in [AttachType::Primary, AttachType::Peer] {
-                let listing = self.model.prog_query(Target::new(device.ifindex, attach_type))?;
+            for attach_type in lists_of(device) {
+                let listing = self.model.prog_query(Target::new(device.ifindex, *attach_type))?;
                 if listing.programs.is_empty() && wanted.is_none() {
                     continue;
                 }
@@ -257,7 +253,10 @@ impl Daemon {
                 lists.push(api::ProgramList {
                     device: device.name.clone(),
                     ifindex: device.ifindex.0,
-                    kind: format!("netkit/{attach_type}"),
+                    kind: match device.kind() {
+                        DeviceKind::Netkit => format!("netkit/{attach_type}"),
+                        DeviceKind::Uplink => attach_type.word().replace("tcx_", "tcx/"),
+                    },
                     revision: listing.revision,
                     programs: listing.programs.iter().map(listed).collect(),
                 });
@@ -346,13 +345,9 @@ impl Daemon {
     /// Where a program is attached, for a person.
     fn attachments_of(&self, id: u32) -> Vec<String> {
         let mut places = Vec::new();
-        for device in self
-            .model
-            .devices()
-            .filter(|device| device.primary && device.peer.is_some())
-        {
-            for attach_type in [AttachType::Primary, AttachType::Peer] {
-                let listing = self.model.prog_query(Target::new(device.ifindex, attach_type));
+        for device in self.model.devices() {
+            for attach_type in lists_of(device) {
+                let listing = self.model.prog_query(Target::new(device.ifindex, *attach_type));
                 let listed = listing.is_ok_and(|it| it.programs.iter().any(|it| it.program.0 == id));
                 if listed {
                     places.push(format!("{} {attach_type}", device.name));
@@ -422,4 +417,15 @@ fn is_gpl_compatible(license: &str) -> bool {
 /// Where the memory of maps is kept.
 pub(super) fn map_directory(state_dir: Option<&PathBuf>) -> Option<PathBuf> {
     state_dir.map(|directory| directory.join("maps"))
+}
+
+/// The lists that are managed through a device.
+fn lists_of(device: &Device) -> &'static [AttachType] {
+    match device.kind() {
+        DeviceKind::Uplink => &[AttachType::TcxIngress, AttachType::TcxEgress],
+        DeviceKind::Netkit if device.primary && device.peer.is_some() => {
+            &[AttachType::Primary, AttachType::Peer]
+        }
+        DeviceKind::Netkit => &[],
+    }
 }

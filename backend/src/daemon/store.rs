@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use netkit::{Ifindex, SavedModel};
-use netkit_api::AttachmentSpec;
+use netkit_api::{AttachmentSpec, NicSpec};
 use policy::engine::SavedEngine;
 use serde::{Deserialize, Serialize};
 
@@ -31,11 +31,23 @@ pub struct SavedState {
     pub schema: u32,
     /// The devices.
     pub model: SavedModel,
+    /// The uplinks' NICs.
+    #[serde(default)]
+    pub uplinks: Vec<SavedUplink>,
     /// What stands behind them.
     pub attachments: Vec<SavedAttachment>,
     /// The loaded programs and their maps.
     #[serde(default)]
     pub programs: SavedEngine,
+}
+
+/// An uplink's NIC.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedUplink {
+    /// The uplink.
+    pub ifindex: Ifindex,
+    /// Its NIC.
+    pub nic: NicSpec,
 }
 
 /// What stands behind a device.

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use devices::packet::{Frame, HEAD_ROOM, VirtioNetHeader, accept};
 use netkit::{
-    Clones, Context, DeviceView, Outcome, ProgramId, ProgramKind, Slot, View, verdict, xmit, xmit_clone,
+    Clones, Context, DeviceView, Outcome, ProgramId, ProgramKind, Received, Slot, View, receive, verdict,
+    xmit, xmit_clone,
 };
 use netkit_api::{TraceRequest, TraceStep, Traced};
 use policy::disassemble;
@@ -98,7 +99,7 @@ impl Trace {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let mut clones = Clones::default();
         self.device_step(self.sender);
-        let outcome = xmit(&self.view, self.sender, &mut frame, &mut clones, 0);
+        let outcome = self.take_step(&mut frame, &mut clones);
         let mut copy = Frame::new();
         while let Some(outcome) = xmit_clone(&self.view, &mut copy, &mut clones, 0) {
             let (text, ..) = self.describe(&outcome);
@@ -106,7 +107,10 @@ impl Trace {
                 text: format!("the copy: {text}"),
             });
         }
-        let (outcome, receiver, drop) = self.describe(&outcome);
+        let (outcome, receiver, drop) = match &outcome {
+            Some(outcome) => self.describe(outcome),
+            None => ("the uplink's programs pass the frame".to_owned(), None, None),
+        };
         use base64::Engine as _;
         Ok(Traced {
             steps: std::mem::take(&mut self.lock().steps),
@@ -117,10 +121,22 @@ impl Trace {
         })
     }
 
+    /// A netkit device transmits the frame, an uplink receives it.
+    fn take_step(&self, frame: &mut Frame, clones: &mut Clones) -> Option<Outcome> {
+        match self.view.device(self.sender).uplink {
+            None => Some(xmit(&self.view, self.sender, frame, clones, 0)),
+            Some(_) => match receive(&self.view, self.sender, frame, clones, 0) {
+                Received::Passed => None,
+                Received::Outcome(outcome) => Some(outcome),
+            },
+        }
+    }
+
     fn device_step(&self, slot: Slot) {
         let device = self.view.device(slot);
         let peer = device.peer.map_or("nobody", |peer| self.name(peer));
         let text = match (device.up, device.programs.len()) {
+            (true, _) if device.uplink.is_some() => "receives the frame".to_owned(),
             (false, _) => "it is down".to_owned(),
             (true, 0) => format!(
                 "transmits to {peer}; no program is attached, the policy is {}",

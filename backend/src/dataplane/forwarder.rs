@@ -1,14 +1,15 @@
 //! One frame's way: from a source, through netkit's xmit, to a target.
 
-use devices::Refusal;
 use devices::guest::{GuestPort, Transmitted, transmit};
-use devices::packet::{Frame, LINEAR_LEN, MacAddress};
+use devices::nic::{Arrivals, Coalescer};
+use devices::packet::{Frame, LINEAR_LEN};
 use devices::tap::{Tap, TapBuffer};
-use netkit::l3::{self, L3Input};
-use netkit::{Clones, Delivery, DropReason, ETH_HLEN, Mode, Outcome, Slot, straight, xmit, xmit_clone};
+use netkit::{Delivery, DropReason, ETH_HLEN, Mode, Slot, Way, straight};
 
+use super::path::{Path, drop_reason};
 use super::plan::{Plan, Port};
 use super::targets::Targets;
+use super::uplink::UplinkPort;
 
 /// Frames that are taken from one source before another source has its turn.
 const BURST: usize = 64;
@@ -16,14 +17,12 @@ const BURST: usize = 64;
 /// What a thread needs to forward frames; nothing is allocated once it exists.
 #[derive(Debug)]
 pub struct Forwarder {
-    shard: usize,
     frame: Frame,
-    scratch: Frame,
-    answer: Frame,
-    clones: Clones,
-    /// The copy that is being sent.
-    clone: Frame,
+    path: Path,
     tap_buffer: TapBuffer,
+    arrivals: Arrivals,
+    /// For NICs that receive frames larger than a segment, and for those that do not.
+    coalescers: [Coalescer; 2],
 }
 
 /// The way of every frame from one guest to another, known before there is a frame: no program looks at it, and neither
@@ -37,20 +36,20 @@ impl Forwarder {
     /// A forwarder that counts in statistics shard `shard`.
     pub fn new(shard: usize) -> Forwarder {
         Forwarder {
-            shard,
             frame: Frame::new(),
-            scratch: Frame::new(),
-            answer: Frame::new(),
-            clones: Clones::default(),
-            clone: Frame::new(),
+            path: Path::new(shard),
             tap_buffer: TapBuffer::default(),
+            arrivals: Arrivals::default(),
+            coalescers: [false, true].map(Coalescer::new),
         }
     }
 
     /// Forwards what a source has, up to a burst, and says how many frames that were.
     pub fn poll(&mut self, plan: &Plan, sender: Slot, queue: usize) -> usize {
         match plan.port(sender) {
-            Port::None => 0,
+            // What goes out by an uplink comes in there, not here.
+            Port::None | Port::Shared { .. } => 0,
+            Port::Uplink(uplink) => self.poll_uplink(plan, sender, uplink, queue),
             Port::Guest { port, .. } => self.poll_guest(plan, sender, port, queue),
             Port::Tap { tap, .. } => self.poll_tap(plan, sender, tap, queue),
         }
@@ -58,17 +57,17 @@ impl Forwarder {
 
     /// Sends a frame as if the guest behind a device had.
     pub fn inject(&mut self, plan: &Plan, sender: Slot, octets: &[u8]) {
-        let shard = self.shard;
         self.frame = Frame::from_octets(octets);
-        self.forward(plan, sender, 0, &mut Targets::new(plan, shard, 1));
+        let mut targets = Targets::new(plan, self.path.shard, 1, 0);
+        self.path.forward(sender, &mut self.frame, &mut targets);
         self.frame.clear();
     }
 
     fn poll_guest(&mut self, plan: &Plan, sender: Slot, port: &GuestPort, pair: usize) -> usize {
         let mut queue = port.transmit_queue(pair).lock_for_burst();
-        let shard = self.shard;
+        let shard = self.path.shard;
         let expected = queue.prepare(BURST);
-        let mut targets = Targets::new(plan, shard, expected);
+        let mut targets = Targets::new(plan, shard, expected, pair);
         let mut count = 0;
         let drop = |reason| plan.view.count_drop(sender, reason, shard);
         let straight = Straight::of(plan, sender);
@@ -79,7 +78,7 @@ impl Forwarder {
                 Transmitted::Frame(head) if queue.enabled => {
                     match &straight {
                         Some(straight) => self.pass(straight, plan, &mut targets),
-                        None => self.forward(plan, sender, pair, &mut targets),
+                        None => self.path.forward(sender, &mut self.frame, &mut targets),
                     }
                     head
                 }
@@ -122,17 +121,45 @@ impl Forwarder {
         let Some(source) = tap.queues.get(queue) else {
             return 0;
         };
-        let mut targets = Targets::new(plan, self.shard, 1);
+        let mut targets = Targets::new(plan, self.path.shard, 1, queue);
         let mut count = 0;
         while count < BURST && source.read(&mut self.tap_buffer, &mut self.frame) {
-            self.forward(plan, sender, queue, &mut targets);
+            self.path.forward(sender, &mut self.frame, &mut targets);
             count += 1;
         }
         self.frame.clear();
         count
     }
 
-    /// Sends `self.frame` straight on: what [`Self::forward`] would do with it.
+    fn poll_uplink(&mut self, plan: &Plan, sender: Slot, uplink: &UplinkPort, index: usize) -> usize {
+        let Some(nic) = uplink.nic.as_deref().filter(|nic| index < nic.queues()) else {
+            return 0;
+        };
+        let mut queue = nic.queue(index).receive();
+        self.arrivals.clear();
+        queue.receive(&mut self.arrivals);
+        let count = self.arrivals.frames().len();
+        if count == 0 {
+            return 0;
+        }
+        let mut targets = Targets::new(plan, self.path.shard, count, index);
+        let coalescer = &mut self.coalescers[usize::from(!nic.capabilities.receives_gso)];
+        while coalescer.next(&self.arrivals, &mut self.frame) {
+            let queue = uplink.first_queue + index;
+            self.path
+                .arrive(sender, uplink, queue, &mut self.frame, &mut targets);
+        }
+        // The slices point into the queue's memory, and some may still be on their way to another NIC.
+        self.frame.clear();
+        drop(targets);
+        queue.release();
+        let malformed = coalescer.malformed();
+        plan.view
+            .count_lost(sender, DropReason::BadOffloadHeader, malformed, self.path.shard);
+        count
+    }
+
+    /// Sends `self.frame` straight on: what [`Path::forward`] would do with it.
     #[inline]
     fn pass<'p>(&mut self, straight: &Straight<'p>, plan: &Plan, targets: &mut Targets<'p>) {
         let delivery = Delivery {
@@ -144,141 +171,13 @@ impl Forwarder {
         } else {
             let target = targets.open(delivery.receiver, straight.port, &self.frame);
             target
-                .write(&mut self.frame, &mut self.scratch)
+                .write(&mut self.frame, &mut self.path.scratch)
                 .map_err(drop_reason)
         };
         match written {
             Ok(()) => targets.delivered(&delivery),
-            Err(reason) => plan.view.refused(&delivery, reason, self.shard),
+            Err(reason) => plan.view.refused(&delivery, reason, self.path.shard),
         }
-    }
-
-    /// Sends `self.frame` from a device.
-    fn forward<'p>(&mut self, plan: &'p Plan, sender: Slot, queue: usize, targets: &mut Targets<'p>) {
-        if plan.view.device(sender).mode == Mode::L3 && !self.enter_l3(plan, sender, queue, targets) {
-            return;
-        }
-        let outcome = xmit(&plan.view, sender, &mut self.frame, &mut self.clones, self.shard);
-        // The kernel sends a copy while the program runs, so before the frame itself.
-        while let Some(outcome) = xmit_clone(&plan.view, &mut self.clone, &mut self.clones, self.shard) {
-            conclude(
-                outcome,
-                &mut self.clone,
-                &mut self.scratch,
-                plan,
-                queue,
-                targets,
-                self.shard,
-            );
-        }
-        conclude(
-            outcome,
-            &mut self.frame,
-            &mut self.scratch,
-            plan,
-            queue,
-            targets,
-            self.shard,
-        );
-    }
-
-    /// Takes the Ethernet out of a frame from a guest in L3 mode, and answers its neighbour discovery. False if there is
-    /// nothing left to send.
-    fn enter_l3<'p>(
-        &mut self,
-        plan: &'p Plan,
-        sender: Slot,
-        queue: usize,
-        targets: &mut Targets<'p>,
-    ) -> bool {
-        let (Port::Guest { address, gateway, .. } | Port::Tap { address, gateway, .. }) = plan.port(sender)
-        else {
-            return true;
-        };
-        if let Some(source) = self.frame.source() {
-            address.learn(source);
-        }
-        let mut reply = [0; l3::REPLY_MAX];
-        match l3::from_guest(&mut self.frame, *gateway, &mut reply) {
-            L3Input::Forward => true,
-            L3Input::Consumed => false,
-            L3Input::Dropped(reason) => {
-                plan.view.count_drop(sender, reason, self.shard);
-                false
-            }
-            L3Input::Reply(len) => {
-                self.answer.clear();
-                self.answer.extend_head(len).copy_from_slice(&reply[..len]);
-                let _ = hand_over(&mut self.answer, &mut self.scratch, plan, sender, queue, targets);
-                false
-            }
-        }
-    }
-}
-
-/// Delivers a frame that is to be delivered, and counts what came of it.
-fn conclude<'p>(
-    outcome: Outcome,
-    frame: &mut Frame,
-    scratch: &mut Frame,
-    plan: &'p Plan,
-    queue: usize,
-    targets: &mut Targets<'p>,
-    shard: usize,
-) {
-    let Outcome::Deliver(delivery) = outcome else {
-        return;
-    };
-    match deliver(&delivery, frame, scratch, plan, queue, targets) {
-        Ok(()) => targets.delivered(&delivery),
-        Err(reason) => plan.view.refused(&delivery, reason, shard),
-    }
-}
-
-fn deliver<'p>(
-    delivery: &Delivery,
-    frame: &mut Frame,
-    scratch: &mut Frame,
-    plan: &'p Plan,
-    queue: usize,
-    targets: &mut Targets<'p>,
-) -> Result<(), DropReason> {
-    let receiver = delivery.receiver;
-    if plan.view.device(receiver).mode == Mode::L3
-        && let Port::Guest { address, gateway, .. } | Port::Tap { address, gateway, .. } = plan.port(receiver)
-    {
-        let address: MacAddress = address.get();
-        l3::to_guest(frame, address, *gateway);
-    }
-    frame.insert_vlan_tag();
-    hand_over(frame, scratch, plan, receiver, queue, targets)
-}
-
-/// Gives a frame to what stands behind a device.
-fn hand_over<'p>(
-    frame: &mut Frame,
-    scratch: &mut Frame,
-    plan: &'p Plan,
-    receiver: Slot,
-    queue: usize,
-    targets: &mut Targets<'p>,
-) -> Result<(), DropReason> {
-    let written = match plan.port(receiver) {
-        Port::None => return Err(DropReason::NoReceiver),
-        Port::Guest { port, .. } => targets.open(receiver, port, frame).write(frame, scratch),
-        Port::Tap { tap, .. } => tap.queues[queue % tap.queues.len()].write(frame, scratch),
-    };
-    written.map_err(drop_reason)
-}
-
-fn drop_reason(refusal: Refusal) -> DropReason {
-    match refusal {
-        Refusal::Full => DropReason::ReceiverRingFull,
-        Refusal::NotReady => DropReason::ReceiverNotReady,
-        Refusal::TooLong => DropReason::FrameTooLong,
-        Refusal::Malformed => DropReason::MalformedChain,
-        Refusal::BadOffload => DropReason::BadOffloadHeader,
-        Refusal::Failed => DropReason::TapError,
     }
 }
 
@@ -293,7 +192,8 @@ impl<'p> Straight<'p> {
             receiver,
             sender,
             bytes: 0,
-            ingress: false,
+            way: Way::Pair,
+            queue: None,
         };
         (is_l2(sender) && is_l2(receiver)).then_some(Straight { delivery, port })
     }

@@ -8,6 +8,8 @@ use devices::packet::MacAddress;
 use devices::tap::Tap;
 use netkit::{Slot, View};
 
+use super::uplink::UplinkPort;
+
 /// An immutable picture of the daemon.
 #[derive(Debug)]
 pub struct Plan {
@@ -41,6 +43,13 @@ pub enum Port {
         /// The address that the other end has towards it in L3 mode.
         gateway: MacAddress,
     },
+    /// An uplink, perhaps with other devices.
+    Shared {
+        /// None if there is no such uplink.
+        uplink: Option<Slot>,
+    },
+    /// A NIC; the device is an uplink.
+    Uplink(UplinkPort),
 }
 
 impl Plan {

@@ -2,10 +2,12 @@
 
 use arrayvec::ArrayVec;
 use devices::guest::{GuestPort, ReceiveBurst};
+use devices::nic::NicPort;
 use devices::packet::{Frame, flow_hash};
 use netkit::{Delivery, Slot};
 
 use super::plan::Plan;
+use super::uplink::nic_drop_reason;
 
 /// Receive queues that one burst keeps open. For a further one the others are given up.
 const OPEN_MAX: usize = 8;
@@ -16,11 +18,15 @@ const OPEN_MAX: usize = 8;
 /// Two threads that wait for each other's queue would wait for ever: a thread waits only while it holds none.
 #[derive(Debug)]
 pub struct Targets<'p> {
-    plan: &'p Plan,
+    pub(super) plan: &'p Plan,
+    /// The queue that the burst comes from.
+    pub(super) source_queue: usize,
     shard: usize,
     /// Frames of the burst.
     expected: usize,
     open: ArrayVec<Target<'p>, OPEN_MAX>,
+    /// NICs, and the queue of each, that have frames to send.
+    unflushed: ArrayVec<Unflushed<'p>, OPEN_MAX>,
     tally: Option<Tally>,
 }
 
@@ -29,6 +35,14 @@ struct Target<'p> {
     receiver: Slot,
     pair: usize,
     burst: ReceiveBurst<'p>,
+}
+
+/// A NIC that has frames to send.
+#[derive(Debug)]
+struct Unflushed<'p> {
+    uplink: Slot,
+    nic: &'p NicPort,
+    queue: usize,
 }
 
 /// Frames that went the same way one after the other, to be counted together.
@@ -42,12 +56,14 @@ struct Tally {
 impl<'p> Targets<'p> {
     /// No queue yet, for a burst of about `expected` frames.
     #[inline]
-    pub fn new(plan: &'p Plan, shard: usize, expected: usize) -> Targets<'p> {
+    pub fn new(plan: &'p Plan, shard: usize, expected: usize, source_queue: usize) -> Targets<'p> {
         Targets {
             plan,
+            source_queue,
             shard,
             expected,
             open: ArrayVec::new(),
+            unflushed: ArrayVec::new(),
             tally: None,
         }
     }
@@ -65,6 +81,30 @@ impl<'p> Targets<'p> {
             None => self.open_another(receiver, port, pair),
         };
         &mut self.open[index].burst
+    }
+
+    /// Has an uplink's NIC send what a queue of it has taken, at the end of the burst.
+    #[inline]
+    pub fn flush_later(&mut self, uplink: Slot, nic: &'p NicPort, queue: usize) {
+        let is_it = |other: &Unflushed<'_>| other.uplink == uplink && other.queue == queue;
+        if self.unflushed.iter().any(is_it) {
+            return;
+        }
+        if self.unflushed.is_full() {
+            self.flush();
+        }
+        self.unflushed.push(Unflushed { uplink, nic, queue });
+    }
+
+    fn flush(&mut self) {
+        for Unflushed { uplink, nic, queue } in self.unflushed.drain(..) {
+            let mut transmit = nic.queue(queue).transmit();
+            transmit.flush();
+            if let Some((refusal, frames)) = transmit.refused() {
+                let reason = nic_drop_reason(refusal);
+                self.plan.view.count_lost(uplink, reason, frames, self.shard);
+            }
+        }
     }
 
     /// Counts a frame that its receiver took.
@@ -136,6 +176,7 @@ impl<'p> Targets<'p> {
 
 impl Drop for Targets<'_> {
     fn drop(&mut self) {
+        self.flush();
         self.count();
     }
 }
@@ -143,7 +184,7 @@ impl Drop for Targets<'_> {
 impl Tally {
     #[inline]
     fn is_way_of(&self, delivery: &Delivery) -> bool {
-        let way = |delivery: &Delivery| (delivery.receiver, delivery.sender, delivery.ingress);
+        let way = |delivery: &Delivery| (delivery.receiver, delivery.sender, delivery.way);
         way(&self.delivery) == way(delivery)
     }
 }
@@ -181,7 +222,7 @@ mod tests {
                 scope.spawn(move || {
                     let frame = Frame::from_octets(&[0; 60]);
                     for _ in 0..ROUNDS {
-                        let mut targets = Targets::new(plan, 0, 1);
+                        let mut targets = Targets::new(plan, 0, 1, 0);
                         for turn in [first, 1 - first, first] {
                             targets.open(slots[turn], &ports[turn], &frame);
                         }
@@ -207,7 +248,7 @@ mod tests {
         let slot = plan.view.iter().map(|(slot, _)| slot).next().unwrap();
         let ports: Vec<GuestPort> = (0..3 * OPEN_MAX).map(|_| GuestPort::new(1)).collect();
         let frame = Frame::from_octets(&[0; 60]);
-        let mut targets = Targets::new(&plan, 0, 1);
+        let mut targets = Targets::new(&plan, 0, 1, 0);
         for port in &ports {
             // As if each were another device's.
             targets.open.iter_mut().for_each(|target| target.pair = 7);

@@ -9,6 +9,7 @@ use super::forwarder::Forwarder;
 use super::plan::{Plan, Port};
 use super::plan_cell::Reading;
 use super::shared::{Order, Shared, WAKE};
+use super::uplink::UplinkPort;
 use super::watch_list::{Place, Served, WatchList};
 
 /// Time between two looks at what the sleeping sources say, while there are frames to forward. A look is a system call.
@@ -156,9 +157,11 @@ impl Worker {
             return Armed::Sleeps;
         };
         let queue = served.source.token().queue;
-        let Some(Port::Guest { port, .. }) = served.slot.map(|slot| reading.plan.port(slot)) else {
+        let port = match served.slot.map(|slot| reading.plan.port(slot)) {
+            Some(Port::Guest { port, .. }) => port,
+            Some(Port::Uplink(uplink)) => return arm_nic(uplink, queue),
             // A tap was read until it had nothing, so what comes next is an edge.
-            return Armed::Sleeps;
+            _ => return Armed::Sleeps,
         };
         if queue >= port.pairs() {
             return Armed::Sleeps;
@@ -232,6 +235,18 @@ enum Armed {
     NeverKicks,
     /// It had frames already.
     HasFrames,
+}
+
+fn arm_nic(uplink: &UplinkPort, index: usize) -> Armed {
+    let Some(nic) = uplink.nic.as_deref().filter(|nic| index < nic.queues()) else {
+        return Armed::Sleeps;
+    };
+    let mut queue = nic.queue(index).receive();
+    match (queue.wake_fd(), queue.arm()) {
+        (_, false) => Armed::HasFrames,
+        (None, true) => Armed::NeverKicks,
+        (Some(_), true) => Armed::Sleeps,
+    }
 }
 
 impl Served {

@@ -48,6 +48,16 @@ impl NicError {
         )
     }
 
+    /// A NIC whose number of queues is fixed while it is open.
+    pub fn cannot_resize(queues: u32) -> NicError {
+        NicError::new(
+            format!("have {queues} receive queues on"),
+            "this NIC",
+            libc::EOPNOTSUPP,
+            "delete the uplink, and add it with as many queues as you need",
+        )
+    }
+
     /// The errno of the refusal.
     pub fn errno(&self) -> i32 {
         self.source.raw_os_error().unwrap_or(libc::EIO)

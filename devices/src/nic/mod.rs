@@ -5,8 +5,14 @@
 //!.
 
 mod arrival;
+mod coalesce;
 mod error;
+pub mod igb;
+pub mod kernel;
+pub mod netdev;
 mod send;
+pub mod vfio;
+pub mod xdp;
 
 use std::fmt::Debug;
 use std::os::fd::RawFd;
@@ -16,6 +22,7 @@ use crate::Refusal;
 use crate::packet::{Frame, MacAddress, OffloadFeatures};
 
 pub use arrival::{Arrival, Arrivals};
+pub use coalesce::Coalescer;
 pub use error::NicError;
 pub use send::send;
 
@@ -70,6 +77,11 @@ pub trait Transmit: Send + Debug {
 
     /// Has the NIC send what it took. Called at the end of a burst.
     fn flush(&mut self);
+
+    /// Frames that it took and could not send after all, with the last reason, since this was asked before.
+    fn refused(&mut self) -> Option<(Refusal, u64)> {
+        None
+    }
 }
 
 /// What a link is like now.
@@ -120,6 +132,11 @@ pub trait Control: Send + Debug {
 
     /// Takes frames for these addresses from now on.
     fn claim(&mut self, claim: &Claim) -> Result<(), NicError>;
+
+    /// Has the NIC have this many receive queues (`ethtool -L`).
+    fn set_rx_queues(&mut self, queues: u32) -> Result<(), NicError> {
+        Err(NicError::cannot_resize(queues))
+    }
 
     /// Whether [`Control::steer`] can give a queue away.
     fn steers(&self) -> bool {

@@ -9,13 +9,17 @@ use netkit_api::{
 
 use super::{Call, Client, ClientError, device_path, path_segment};
 
-/// The end of a pair whose frames the programs of a list see.
+/// The end of a pair, or the direction of an uplink, whose frames the programs of a list see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     /// `netkit/primary`
     Primary,
     /// `netkit/peer`
     Peer,
+    /// `tcx/ingress`
+    TcxIngress,
+    /// `tcx/egress`
+    TcxEgress,
 }
 
 /// A program is named by its id, its tag, or its name where only one program has it.
@@ -167,6 +171,8 @@ fn list_path(device: &str, end: End) -> String {
     let end = match end {
         End::Primary => "primary",
         End::Peer => "peer",
+        End::TcxIngress => "tcx_ingress",
+        End::TcxEgress => "tcx_egress",
     };
     format!("{}/lists/{end}", device_path(device))
 }

@@ -6,6 +6,7 @@ mod text;
 use netkit_api::Device;
 use vmm_glue::Client;
 
+pub use self::text::statistics_lines;
 use crate::cli::Options;
 use crate::command::Output;
 use crate::error::{Error, showing};

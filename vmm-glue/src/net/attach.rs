@@ -203,6 +203,13 @@ mod tests {
     }
 
     #[test]
+    fn an_uplink_has_a_list_for_each_direction() {
+        assert_eq!(attach("net attach tcx_ingress 7 dev wan").end, End::TcxIngress);
+        assert_eq!(attach("net attach tcx_egress 7 dev wan").end, End::TcxEgress);
+        assert_eq!(detach("net detach tcx_ingress dev wan").end, End::TcxIngress);
+    }
+
+    #[test]
     fn places_are_programs_links_or_the_ends_of_the_list() {
         let places = |rest: &str| {
             let attach = attach(&format!("net attach netkit_primary 7 dev nk0 {rest}")).attach;
@@ -245,7 +252,8 @@ mod tests {
         let cases = [
             (
                 "net attach xdp 7 dev nk0",
-                "Error: argument \"xdp\" is wrong: the attach type must be netkit_primary or netkit_peer",
+                "Error: argument \"xdp\" is wrong: the attach type must be netkit_primary, netkit_peer, \
+                 tcx_ingress or tcx_egress",
             ),
             (
                 "net attach netkit_primary",

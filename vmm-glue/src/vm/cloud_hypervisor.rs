@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::GuestNic;
+use super::{GuestNic, PassedNic};
 
 /// cloud-hypervisor's own default, said aloud because the guest's receive buffers depend on it.
 const RING_SIZE: u16 = 256;
@@ -39,6 +39,26 @@ pub fn add_net(nic: &GuestNic) -> Value {
         body["mac"] = json!(address);
     }
     body
+}
+
+/// `--device`, for a NIC that the guest gets whole.
+pub fn pass_arguments(nic: &PassedNic) -> Vec<String> {
+    let device = format!("path={},id={}", pci_path(nic), nic.id);
+    ["--device".to_owned(), device].into()
+}
+
+/// The body of `PUT /api/v1/vm.add-device`, which plugs a whole NIC into a running guest.
+pub fn add_device(nic: &PassedNic) -> Value {
+    json!({"path": pci_path(nic), "id": nic.id})
+}
+
+/// The body of `PUT /api/v1/vm.remove-device`, which asks a running guest for the device back.
+pub fn remove_device(id: &str) -> Value {
+    json!({"id": id})
+}
+
+fn pci_path(nic: &PassedNic) -> String {
+    format!("/sys/bus/pci/devices/{}/", nic.address)
 }
 
 /// A path that this command line has no way to say.
@@ -79,7 +99,10 @@ fn quote(path: &str) -> Result<String, Unwritable> {
 mod tests {
     use netkit_api::SocketMode;
 
-    use super::super::{shell, tests::nic};
+    use super::super::{
+        shell,
+        tests::{nic, passed},
+    };
     use super::*;
 
     #[test]
@@ -123,5 +146,18 @@ mod tests {
         assert_eq!(add_net(&nic(SocketMode::Server)), expected);
         expected["vhost_mode"] = json!("Server");
         assert_eq!(add_net(&nic(SocketMode::Client)), expected);
+    }
+
+    #[test]
+    fn a_whole_nic_is_one_device() {
+        assert_eq!(
+            shell::join(&pass_arguments(&passed(None))),
+            "--device path=/sys/bus/pci/devices/0000:03:00.0/,id=nic0"
+        );
+        assert_eq!(
+            add_device(&passed(None)),
+            json!({"path": "/sys/bus/pci/devices/0000:03:00.0/", "id": "nic0"})
+        );
+        assert_eq!(remove_device("nic0"), json!({"id": "nic0"}));
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::GuestNic;
+use super::{GuestNic, PassedNic};
 
 /// How soon QEMU tries again when netkitd is gone; the daemon listens again at once after a restart.
 const RECONNECT_MS: u32 = 1000;
@@ -86,6 +86,32 @@ pub fn hot_plug(nic: &GuestNic) -> Value {
     ])
 }
 
+/// `-device`, for a NIC that the guest gets whole.
+pub fn pass_arguments(nic: &PassedNic) -> Vec<String> {
+    let bus = nic.bus.iter().map(|bus| format!(",bus={}", escape(bus)));
+    let device = format!(
+        "vfio-pci,host={},id={}{}",
+        nic.address,
+        nic.id,
+        bus.collect::<String>()
+    );
+    ["-device".to_owned(), device].into()
+}
+
+/// The QMP command that plugs a whole NIC into a running guest.
+pub fn device_add(nic: &PassedNic) -> Value {
+    let mut arguments = json!({"driver": "vfio-pci", "host": nic.address, "id": nic.id});
+    if let Some(bus) = &nic.bus {
+        arguments["bus"] = json!(bus);
+    }
+    json!({"execute": "device_add", "arguments": arguments})
+}
+
+/// The QMP command that asks a running guest for the device back.
+pub fn device_del(id: &str) -> Value {
+    json!({"execute": "device_del", "arguments": {"id": id}})
+}
+
 /// Of the chardev, the netdev and the device.
 fn ids(nic: &GuestNic) -> [String; 3] {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
@@ -111,7 +137,10 @@ fn escape(value: &str) -> String {
 mod tests {
     use netkit_api::SocketMode;
 
-    use super::super::{shell, tests::nic};
+    use super::super::{
+        shell,
+        tests::{nic, passed},
+    };
     use super::*;
 
     #[test]
@@ -194,6 +223,28 @@ mod tests {
         assert_eq!(
             listening,
             &json!({"addr": {"type": "unix", "data": {"path": "/run/nk/a.sock"}}, "server": true, "wait": false})
+        );
+    }
+
+    #[test]
+    fn a_whole_nic_is_one_device() {
+        assert_eq!(
+            shell::join(&pass_arguments(&passed(None))),
+            "-device vfio-pci,host=0000:03:00.0,id=nic0"
+        );
+        assert_eq!(
+            shell::join(&pass_arguments(&passed(Some("port1")))),
+            "-device vfio-pci,host=0000:03:00.0,id=nic0,bus=port1"
+        );
+        assert_eq!(
+            device_add(&passed(Some("port1"))),
+            json!({"execute": "device_add", "arguments": {
+                "driver": "vfio-pci", "host": "0000:03:00.0", "id": "nic0", "bus": "port1",
+            }})
+        );
+        assert_eq!(
+            device_del("nic0"),
+            json!({"execute": "device_del", "arguments": {"id": "nic0"}})
         );
     }
 }

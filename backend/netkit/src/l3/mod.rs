@@ -7,10 +7,13 @@
 mod arp;
 mod ip;
 mod nd;
+mod outside;
 
 use devices::packet::{Frame, MacAddress};
 
 use crate::DropReason;
+
+pub use outside::{NeighbourMessage, addresses, ask, group, neighbour_message};
 
 /// Room for the longest reply, in octets.
 pub const REPLY_MAX: usize = 128;

@@ -280,6 +280,7 @@ impl Pair {
         match list {
             AttachType::Primary => (self.primary, self.peer),
             AttachType::Peer => (self.peer, self.primary),
+            AttachType::TcxIngress | AttachType::TcxEgress => panic!("{list} is not a list of a pair"),
         }
     }
 

@@ -1,6 +1,8 @@
 //! Devices as `ip -j link show` prints them for programs.
 
-use netkit_api::{Attachment, AttachmentKind, Device, Mode, Pairing, Policy, Scrub, SocketMode, Statistics};
+use netkit_api::{
+    Attachment, AttachmentKind, Device, Mode, Pairing, Policy, Scrub, SocketMode, Statistics, UplinkSpec,
+};
 use serde::Serialize;
 
 use super::{BROADCAST, MAX_MTU, MIN_MTU, TX_QUEUE_LENGTH, qdisc};
@@ -81,6 +83,8 @@ struct AttachmentInfo<'a> {
     mode: Option<SocketMode>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ifname: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uplink: Option<&'a UplinkSpec>,
     queues: u16,
     connected: bool,
     running: bool,
@@ -181,6 +185,7 @@ impl<'a> AttachmentInfo<'a> {
             path: attachment.path.as_deref(),
             mode: attachment.mode,
             ifname: attachment.ifname.as_deref(),
+            uplink: attachment.uplink.as_ref(),
             queues: attachment.queues,
             connected: attachment.connected,
             running: attachment.running,
@@ -272,5 +277,22 @@ mod tests {
         assert!(text.contains(
             r#""attachment":{"kind":"tap","ifname":"tap0","queues":1,"connected":true,"running":false}"#
         ));
+    }
+
+    #[test]
+    fn an_uplink_is_named_with_what_is_shared() {
+        let mut device = primary();
+        device.attachment.kind = AttachmentKind::Uplink;
+        device.attachment.queues = 1;
+        device.attachment.uplink = Some(UplinkSpec {
+            uplink: "wan".into(),
+            share: netkit_api::Share::Mac,
+            addresses: vec!["02:00:00:00:00:0a".into()],
+        });
+        assert!(text(&[device], EVERYTHING).contains(concat!(
+            r#""attachment":{"kind":"uplink","#,
+            r#""uplink":{"uplink":"wan","share":"mac","addresses":["02:00:00:00:00:0a"]},"#,
+            r#""queues":1,"connected":false,"running":false}"#
+        )));
     }
 }

@@ -1,6 +1,9 @@
 //! Devices as `ip link show` prints them for people, without the spaces it leaves at the ends of lines.
 
-use netkit_api::{Attachment, AttachmentKind, Device, Mode, Pairing, Policy, Scrub, SocketMode, Statistics};
+use netkit_api::{
+    Attachment, AttachmentKind, Device, Mode, Pairing, Policy, Scrub, Share, SocketMode, Statistics,
+    UplinkSpec,
+};
 
 use super::{BROADCAST, MAX_MTU, MIN_MTU, TX_QUEUE_LENGTH, qdisc};
 use crate::cli::Options;
@@ -81,6 +84,7 @@ fn attachment_line(attachment: &Attachment) -> String {
     words.extend(attachment.path.iter().map(|path| format!("path {path}")));
     words.extend(attachment.mode.map(|mode| format!("mode {}", side(mode))));
     words.extend(attachment.ifname.iter().map(|ifname| format!("ifname {ifname}")));
+    words.extend(attachment.uplink.iter().map(uplink));
     if attachment.kind != AttachmentKind::None {
         words.push(format!("queues {}", attachment.queues));
     }
@@ -97,8 +101,21 @@ fn attachment_line(attachment: &Attachment) -> String {
     format!("    attachment {}", words.join(" "))
 }
 
+/// As `nkctl attach` takes it.
+fn uplink(spec: &UplinkSpec) -> String {
+    let share = match spec.share {
+        Share::None => return spec.uplink.clone(),
+        Share::Mac => "mac",
+        Share::Ip => "ip",
+    };
+    match spec.addresses.is_empty() {
+        true => format!("{} share {share}", spec.uplink),
+        false => format!("{} {share} {}", spec.uplink, spec.addresses.join(" ")),
+    }
+}
+
 /// The columns are as wide as the widest number of either direction.
-fn statistics_lines(statistics: &Statistics) -> [String; 4] {
+pub fn statistics_lines(statistics: &Statistics) -> [String; 4] {
     let rx = [
         statistics.rx_bytes,
         statistics.rx_packets,
@@ -247,5 +264,29 @@ pairing pair numtxqueues 1 numrxqueues 2 domain vm7
     fn nothing_behind_a_device_is_said_too() {
         let text = links(&[primary()], EVERYTHING);
         assert!(text.contains("\n    attachment none\n"), "{text}");
+    }
+
+    #[test]
+    fn an_uplink_is_printed_as_it_is_attached() {
+        let line = |share, addresses: &[&str]| {
+            let mut device = primary();
+            device.attachment.kind = AttachmentKind::Uplink;
+            device.attachment.queues = 2;
+            device.attachment.connected = true;
+            device.attachment.uplink = Some(UplinkSpec {
+                uplink: "wan".into(),
+                share,
+                addresses: addresses.iter().map(|address| String::from(*address)).collect(),
+            });
+            let text = links(&[device], EVERYTHING);
+            let line = text.lines().find_map(|line| line.strip_prefix("    attachment "));
+            String::from(line.expect("there is an attachment"))
+        };
+        assert_eq!(line(Share::None, &[]), "uplink wan queues 2 connected");
+        assert_eq!(line(Share::Mac, &[]), "uplink wan share mac queues 2 connected");
+        assert_eq!(
+            line(Share::Ip, &["10.0.0.1/32", "2001:db8::/64"]),
+            "uplink wan ip 10.0.0.1/32 2001:db8::/64 queues 2 connected"
+        );
     }
 }

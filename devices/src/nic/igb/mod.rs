@@ -1,0 +1,14 @@
+//! Intel's gigabit NICs of the 82576 family: the 82576, and its successors I350, I210 and I211.
+
+mod control;
+mod driver;
+mod interrupts;
+mod model;
+mod offload;
+mod receive;
+#[allow(missing_docs)] // Names and meanings are those of the datasheet.
+mod registers;
+mod transmit;
+
+pub use driver::open;
+pub use model::{Model, VENDOR};

@@ -1,0 +1,36 @@
+//! What the members of the family differ in.
+
+/// PCI vendor id.
+pub const VENDOR: u16 = 0x8086;
+
+/// A member of the family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Model {
+    /// Its name.
+    pub name: &'static str,
+    /// Queue pairs among which frames are spread.
+    pub queues: u16,
+    /// Ethernet addresses that it tells apart.
+    pub addresses: usize,
+    /// Two neighbouring queues share an IVAR, as of the 82580; on the 82576 queues n and n + 8 do (82576, 8.8.13).
+    pub neighbours_share_ivar: bool,
+}
+
+impl Model {
+    /// By PCI device id; those with a copper PHY of their own.
+    pub fn of(device: u16) -> Option<Model> {
+        let (name, queues, addresses, neighbours_share_ivar) = match device {
+            0x10c9 | 0x10e8 | 0x1526 | 0x150a => ("82576", 8, 24, false),
+            0x1521 => ("I350", 8, 24, true),
+            0x1533 => ("I210", 4, 16, true),
+            0x1539 => ("I211", 2, 16, true),
+            _ => return None,
+        };
+        Some(Model {
+            name,
+            queues,
+            addresses,
+            neighbours_share_ivar,
+        })
+    }
+}

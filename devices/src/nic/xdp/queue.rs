@@ -1,0 +1,123 @@
+//! Opening one queue: the best that its driver and the host's kernel can do of what is asked for.
+
+use std::io;
+use std::thread::sleep;
+use std::time::Duration;
+
+use super::receive::XdpReceive;
+use super::socket::{Binding, Bound, Socket};
+use super::transmit::XdpTransmit;
+use super::umem::RX_ROOM;
+use super::{Mode, failed};
+use crate::nic::NicError;
+use crate::nic::netdev::Netdev;
+
+/// The kernel takes a queue back from a socket a little after it was closed.
+const BUSY_TRIES: u32 = 20;
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
+
+/// A socket on a queue.
+#[derive(Debug)]
+pub struct Queue {
+    /// The socket and its rings.
+    pub bound: Bound,
+    /// The kernel completes checksums that are left to it.
+    pub metadata: bool,
+}
+
+/// A step that failed, and what the system said.
+type Failure = (&'static str, io::Error);
+
+impl Queue {
+    /// Opens a queue for frames up to `frame_max`.
+    pub fn open(mode: Mode, netdev: &Netdev, queue: u32, frame_max: usize) -> Result<Queue, NicError> {
+        let first = |flags, metadata| Binding {
+            ifindex: netdev.ifindex(),
+            queue,
+            flags,
+            metadata,
+        };
+        // A driver may lack zero-copy frames in several parts, and need not if none are so long.
+        let parts = if frame_max > RX_ROOM { libc::XDP_USE_SG } else { 0 };
+        // Whether a driver completes checksums then is not asked for, so that is done before.
+        let zero_copy = [first(libc::XDP_ZEROCOPY | parts, false)];
+        let copy = [
+            first(libc::XDP_COPY | libc::XDP_USE_SG, true),
+            // Linux before 6.11
+            first(libc::XDP_COPY | libc::XDP_USE_SG, false),
+            // Linux before 6.6
+            first(libc::XDP_COPY, false),
+        ];
+        let bindings = match mode {
+            Mode::Auto => [&zero_copy[..], &copy].concat(),
+            Mode::ZeroCopy => zero_copy.to_vec(),
+            Mode::Copy => copy.to_vec(),
+        };
+        let mut last = ("open", io::Error::from_raw_os_error(libc::EINVAL));
+        for binding in bindings {
+            match bind(&binding) {
+                Ok(bound) => {
+                    return Ok(Queue {
+                        bound,
+                        metadata: binding.metadata,
+                    });
+                }
+                Err(failure) => last = failure,
+            }
+            if !is_about_features(&last.1) {
+                break;
+            }
+        }
+        Err(refused(mode, netdev, queue, &last))
+    }
+
+    /// Both directions of it, for frames up to `frame_max`.
+    pub fn split(self, frame_max: usize, metadata: bool, busy_poll: bool) -> (XdpReceive, XdpTransmit) {
+        let Bound {
+            socket,
+            umem,
+            rx,
+            fill,
+            tx,
+            completion,
+        } = self.bound;
+        let receive = XdpReceive::new(socket.clone(), umem.clone(), rx, fill, busy_poll);
+        let transmit = XdpTransmit::new(socket, umem, tx, completion, frame_max, metadata);
+        (receive, transmit)
+    }
+}
+
+/// Binds, and waits for a socket before ours to let go of the queue.
+fn bind(binding: &Binding) -> Result<Bound, Failure> {
+    for _ in 1..BUSY_TRIES {
+        match Socket::bind(binding) {
+            Err((_, error)) if error.raw_os_error() == Some(libc::EBUSY) => sleep(BUSY_PAUSE),
+            result => return result,
+        }
+    }
+    Socket::bind(binding)
+}
+
+/// Whether something else may work where this did not.
+fn is_about_features(error: &io::Error) -> bool {
+    let errno = error.raw_os_error();
+    let others = [
+        libc::EBUSY,
+        libc::EPERM,
+        libc::EACCES,
+        libc::ENODEV,
+        libc::ENXIO,
+        libc::EAFNOSUPPORT,
+    ];
+    !errno.is_some_and(|errno| others.contains(&errno))
+}
+
+fn refused(mode: Mode, netdev: &Netdev, queue: u32, (step, error): &Failure) -> NicError {
+    let step = format!("{step} queue {queue} of");
+    if mode == Mode::ZeroCopy && is_about_features(error) {
+        let hint =
+            "its driver has no zero-copy AF_XDP, or not with this MTU; use another mode, or a smaller MTU";
+        return NicError::new(step, netdev.name(), crate::nic::netdev::errno_of(error), hint);
+    }
+    failed(&step, netdev, error)
+}

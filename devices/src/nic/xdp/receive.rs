@@ -1,0 +1,191 @@
+//! The receiving side of a queue: frames out of the receive ring, their memory back into the fill ring.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+
+use libc::xdp_desc;
+
+use super::ring::{Consumer, Producer};
+use super::socket::Socket;
+use super::umem::Umem;
+use crate::nic::kernel::receive::SocketReceive;
+use crate::nic::{Arrivals, Receive};
+use crate::packet::Slice;
+
+/// More parts than any frame has: the kernel gives at most 18.
+const MAX_PARTS: usize = 20;
+/// A busy ring does not keep frames for groups waiting for longer than this many bursts.
+const GROUP_INTERVAL: u32 = 32;
+
+/// The receiving side.
+#[derive(Debug)]
+pub struct XdpReceive {
+    rx: Consumer<xdp_desc>,
+    fill: Producer<u64>,
+    umem: Arc<Umem>,
+    /// Addresses of what was given away and not released yet.
+    held: Vec<u64>,
+    group: Option<Group>,
+    bursts: u32,
+    busy_poll: bool,
+    socket: Arc<Socket>,
+}
+
+/// Frames for groups, and what says that there are some, or others.
+#[derive(Debug)]
+struct Group {
+    frames: SocketReceive,
+    either: OwnedFd,
+}
+
+impl XdpReceive {
+    /// The receiving side of a socket, with all frames in the fill ring.
+    pub fn new(
+        socket: Arc<Socket>,
+        umem: Arc<Umem>,
+        rx: Consumer<xdp_desc>,
+        mut fill: Producer<u64>,
+        busy_poll: bool,
+    ) -> XdpReceive {
+        let mut frames = umem.to_receive();
+        let held = Vec::with_capacity(frames.len());
+        while let Some(frame) = frames.take()
+            && fill.has_room(1)
+        {
+            fill.push(frame);
+        }
+        fill.publish();
+        XdpReceive {
+            rx,
+            fill,
+            umem,
+            held,
+            group: None,
+            bursts: 0,
+            busy_poll,
+            socket,
+        }
+    }
+
+    /// Has this queue deliver frames for groups as well.
+    pub fn add_group(&mut self, socket: Arc<OwnedFd>, header_len: usize) -> io::Result<()> {
+        let either = either_of(self.socket.as_raw_fd(), socket.as_raw_fd())?;
+        self.group = Some(Group {
+            frames: SocketReceive::new(socket, header_len),
+            either,
+        });
+        Ok(())
+    }
+
+    fn receive_from_ring(&mut self, arrivals: &mut Arrivals) -> bool {
+        let before = arrivals.room();
+        while arrivals.room() > 0
+            && let Some(parts) = self.next_frame()
+        {
+            self.take(parts, arrivals);
+        }
+        self.rx.publish();
+        arrivals.room() < before
+    }
+
+    /// How many entries the next frame takes up. None if it has not arrived whole.
+    fn next_frame(&mut self) -> Option<u32> {
+        let mut ahead = 0;
+        while self.rx.peek(ahead)?.options & libc::XDP_PKT_CONTD != 0 {
+            ahead += 1;
+        }
+        Some(ahead + 1)
+    }
+
+    /// Adds the frame of these entries, unless it makes no sense.
+    fn take(&mut self, parts: u32, arrivals: &mut Arrivals) {
+        let Some(arrival) = arrivals.next() else { return };
+        let mut is_sound = parts as usize <= MAX_PARTS;
+        for part in 0..parts {
+            let Some(entry) = self.rx.peek(part) else { break };
+            self.held.push(entry.addr);
+            let len = entry.len as usize;
+            match self.umem.octets(entry.addr, len) {
+                Some(octets) if is_sound && len > 0 => arrival.slices.push(Slice {
+                    ptr: octets.as_ptr(),
+                    len,
+                }),
+                _ => is_sound = false,
+            }
+        }
+        self.rx.advance(parts);
+        if !is_sound {
+            arrivals.cancel();
+        }
+    }
+}
+
+impl Receive for XdpReceive {
+    fn receive(&mut self, arrivals: &mut Arrivals) {
+        let mut found = self.receive_from_ring(arrivals);
+        if !found && self.busy_poll {
+            self.socket.wake_to_receive();
+            found = self.receive_from_ring(arrivals);
+        }
+        let Some(group) = &mut self.group else { return };
+        self.bursts = self.bursts.wrapping_add(1);
+        if !found || self.bursts.is_multiple_of(GROUP_INTERVAL) {
+            group.frames.receive(arrivals);
+        }
+    }
+
+    fn release(&mut self) {
+        for address in self.held.drain(..) {
+            // The kernel finds the chunk that the address lies in. There is room for all that it ever got.
+            if self.fill.has_room(1) {
+                self.fill.push(address);
+            }
+        }
+        self.fill.publish();
+        if let Some(group) = &mut self.group {
+            group.frames.release();
+        }
+    }
+
+    fn arm(&mut self) -> bool {
+        if self.next_frame().is_some() {
+            return false;
+        }
+        if self.fill.needs_wakeup() {
+            self.socket.wake_to_receive();
+        }
+        // A socket is always armed: it becomes readable as soon as its ring has an entry.
+        let is_quiet = self.next_frame().is_none();
+        is_quiet && self.group.as_mut().is_none_or(|group| group.frames.arm())
+    }
+
+    fn wake_fd(&self) -> Option<RawFd> {
+        Some(match &self.group {
+            Some(group) => group.either.as_raw_fd(),
+            None => self.socket.as_raw_fd(),
+        })
+    }
+}
+
+/// A descriptor that is readable when one of two is: an epoll instance can itself be waited on.
+fn either_of(one: RawFd, other: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: plain system call; the descriptor is ours.
+    let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it has just been made for us.
+    let either = unsafe { OwnedFd::from_raw_fd(fd) };
+    for source in [one, other] {
+        let mut event = libc::epoll_event {
+            events: libc::EPOLLIN as u32,
+            u64: 0,
+        };
+        // SAFETY: the event outlives the call.
+        if unsafe { libc::epoll_ctl(fd, libc::EPOLL_CTL_ADD, source, &mut event) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(either)
+}
