@@ -6,13 +6,15 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
 use crate::Refusal;
-use crate::packet::{Frame, LINEAR_LEN, MacAddress, OffloadFeatures, Slice, VirtioNetHeader};
-use crate::packet::{accept, adapt, header_for};
+use crate::nic::Arrival;
+use crate::nic::kernel::buffers::Buffers;
+use crate::packet::{Frame, MacAddress, OffloadFeatures, VirtioNetHeader, adapt, header_for};
 
 /// The most queues of one tap.
 pub const MAX_TAP_QUEUES: u16 = 16;
-const HEADER_LEN: usize = 12;
-const MAX_FRAME: usize = 65535 + 14 + 8;
+/// The most pieces of a frame: its head, and those of its tail.
+pub(crate) const PIECES_MAX: usize = 255;
+const HEADER_LEN: usize = VirtioNetHeader::LEN;
 // linux/if_tun.h; not all are in the libc crate.
 const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
 const TUNGETIFF: libc::c_ulong = 0x8004_54d2;
@@ -182,7 +184,8 @@ fn is_elsewhere(fd: RawFd) -> bool {
 }
 
 impl TapQueue {
-    fn set_up(file: File, name: &str) -> Result<TapQueue, TapError> {
+    /// Takes an open queue, of a tap or a macvtap, with virtio-net headers of 12 octets and all offloads.
+    pub(crate) fn set_up(file: File, name: &str) -> Result<TapQueue, TapError> {
         let len = HEADER_LEN as libc::c_int;
         // SAFETY: the integer outlives the call.
         let status = unsafe { libc::ioctl(file.as_raw_fd(), TUNSETVNETHDRSZ, &len) };
@@ -212,13 +215,19 @@ impl TapQueue {
         adapt(frame, self.takes, scratch, |part| self.write_part(part))
     }
 
-    fn write_part(&self, frame: &Frame) -> Result<(), Refusal> {
+    /// What may be left to the host's kernel.
+    pub(crate) fn takes(&self) -> OffloadFeatures {
+        self.takes
+    }
+
+    /// Hands on a frame whose offloads the host's kernel [takes](Self::takes).
+    pub(crate) fn write_part(&self, frame: &Frame) -> Result<(), Refusal> {
         let header = header_for(&frame.offload, 1).emit();
         let mut parts = [libc::iovec {
             iov_base: std::ptr::null_mut(),
             iov_len: 0,
-        }; 256];
-        if frame.tail().len() > parts.len() - 2 {
+        }; 1 + PIECES_MAX];
+        if 1 + frame.tail().len() > PIECES_MAX {
             return Err(Refusal::TooLong);
         }
         parts[0] = part(header.as_ptr(), HEADER_LEN);
@@ -243,35 +252,28 @@ impl TapQueue {
     /// Takes the next frame that the host sent; false if there is none. The frame's tail lies in `buffer`, so it must be
     /// gone before the buffer is used again.
     pub fn read(&self, buffer: &mut TapBuffer, frame: &mut Frame) -> bool {
-        loop {
-            frame.clear();
-            let octets = &mut buffer.0;
-            // SAFETY: the kernel writes at most the buffer's length into it.
-            let count =
-                unsafe { libc::read(self.file.as_raw_fd(), octets.as_mut_ptr().cast(), octets.len()) };
-            let Some(len) = usize::try_from(count).ok().filter(|len| *len > HEADER_LEN) else {
-                return false;
-            };
-            let Some((header, rest)) = octets[..len].split_first_chunk::<HEADER_LEN>() else {
-                return false;
-            };
-            let (head, tail) = rest.split_at(LINEAR_LEN.min(rest.len()));
-            frame.extend_head(head.len()).copy_from_slice(head);
-            // SAFETY: the buffer stays in place and unchanged until its next use.
-            unsafe {
-                frame.push_slice(Slice {
-                    ptr: tail.as_ptr(),
-                    len: tail.len(),
-                })
-            };
-            let header = VirtioNetHeader::parse(header);
+        while self.receive(&mut buffer.octets, 0, &mut buffer.arrival) {
             // The host's kernel does not send what it was not told to, but a frame that it cannot describe is no use.
-            if accept(frame, &header, OffloadFeatures::ALL).is_ok() {
-                // Its word on checksums that it has verified is worth more than a guest's.
-                frame.offload.data_valid = header.data_valid();
+            if buffer.arrival.fill(frame) {
                 return true;
             }
         }
+        frame.clear();
+        false
+    }
+
+    /// Takes the next frame that the host sent to the place with this index; false if there is none.
+    pub(crate) fn receive(&self, buffers: &mut Buffers, index: usize, arrival: &mut Arrival) -> bool {
+        let parts = buffers.parts(index, HEADER_LEN);
+        // SAFETY: the kernel writes at most the parts' lengths into them, and nobody else looks at them meanwhile.
+        let count = unsafe { libc::readv(self.file.as_raw_fd(), parts.as_ptr(), parts.len() as libc::c_int) };
+        let Some(len) = usize::try_from(count).ok().filter(|len| *len > HEADER_LEN) else {
+            return false;
+        };
+        arrival.slices.clear();
+        arrival.slices.extend(buffers.slices(index, len - HEADER_LEN));
+        arrival.header = buffers.header(index);
+        true
     }
 }
 
@@ -283,11 +285,17 @@ impl AsRawFd for TapQueue {
 
 /// Room for one frame from a tap.
 #[derive(Debug)]
-pub struct TapBuffer(Box<[u8]>);
+pub struct TapBuffer {
+    octets: Buffers,
+    arrival: Arrival,
+}
 
 impl Default for TapBuffer {
     fn default() -> Self {
-        TapBuffer(vec![0; HEADER_LEN + MAX_FRAME].into_boxed_slice())
+        TapBuffer {
+            octets: Buffers::new(1),
+            arrival: Arrival::default(),
+        }
     }
 }
 
@@ -321,7 +329,7 @@ pub(crate) fn interface_request(name: &str) -> libc::ifreq {
     request
 }
 
-fn name_of(request: &libc::ifreq) -> String {
+pub(crate) fn name_of(request: &libc::ifreq) -> String {
     let octets: Vec<u8> = request
         .ifr_name
         .iter()

@@ -154,6 +154,7 @@ impl Daemon {
             self.retry_waiting(reactor);
         }
         self.check_uplinks(reactor);
+        self.give_up_waiting();
         self.follow_changes();
     }
 
@@ -179,7 +180,7 @@ impl Daemon {
         if !self.waiting.is_empty() {
             at_most(RESTORE_RETRY);
         }
-        if !self.silent_uplinks().is_empty() {
+        if self.is_asking() || !self.silent_uplinks().is_empty() {
             at_most(super::uplinks::LOOK);
         }
         next

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use vmm_sys_util::timerfd::TimerFd;
 
-use super::store::{SavedAttachment, SavedUplink, Store, StoreError};
+use super::store::{SavedState, Store, StoreError};
 use super::{Config, Daemon, DaemonError, programs};
 use crate::dataplane::{Forwarder, Plan, Workers};
 use crate::programs::LoadedProgram;
@@ -47,7 +47,7 @@ pub struct Reactor<'a, 'b> {
 #[derive(Debug)]
 pub struct Control {
     daemon: Daemon,
-    restore: (Vec<SavedUplink>, Vec<SavedAttachment>),
+    restore: SavedState,
     sources: HashMap<RawFd, Source>,
     commands: Receiver<Command>,
     wake: Arc<EventFd>,
@@ -120,6 +120,7 @@ impl Control {
             attachments: Default::default(),
             waiting: Default::default(),
             uplinks: Default::default(),
+            passed: Vec::new(),
             learnt: Arc::new(EventFd::new(EFD_NONBLOCK)?),
             follower: Default::default(),
             workers,
@@ -132,7 +133,7 @@ impl Control {
         let wake = Arc::new(EventFd::new(EFD_NONBLOCK)?);
         let control = Control {
             daemon,
-            restore: (saved.uplinks, saved.attachments),
+            restore: saved,
             sources: HashMap::new(),
             commands,
             wake: wake.clone(),
@@ -223,9 +224,11 @@ impl MutEventSubscriber for Control {
             reactor.add(control.memory_lost.as_raw_fd(), Source::MemoryLost);
             reactor.add(control.daemon.workers.help().as_raw_fd(), Source::BusyWorker);
             reactor.add(control.daemon.learnt.as_raw_fd(), Source::Learnt);
-            let (uplinks, attachments) = std::mem::take(&mut control.restore);
-            control.daemon.restore_uplinks(uplinks, reactor);
-            control.daemon.restore(attachments, reactor);
+            let saved = std::mem::take(&mut control.restore);
+            control.daemon.restore_uplinks(saved.uplinks);
+            control.daemon.restore_bindings(saved.bindings);
+            control.daemon.open_uplinks(reactor);
+            control.daemon.restore(saved.attachments, reactor);
         });
     }
 

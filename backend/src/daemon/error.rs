@@ -30,6 +30,36 @@ pub enum DaemonError {
         /// Whose it is.
         uplink: String,
     },
+    /// Things speak against taking a NIC.
+    #[error("cannot take {nic} from the host: {reasons}")]
+    NicRefused {
+        /// The NIC.
+        nic: String,
+        /// All of them, each with what to do.
+        reasons: String,
+        /// Of the first.
+        errno: i32,
+    },
+    /// A NIC that we are to drive belongs to a driver of the host's.
+    #[error("{nic} is bound to {driver}; add `bind` to take it, or bind it to vfio-pci yourself")]
+    NicOfHost {
+        /// The NIC.
+        nic: String,
+        /// Its driver.
+        driver: String,
+    },
+    /// A NIC was passed to a guest.
+    #[error("{nic} is passed to a guest; `nkctl nic return {nic}` takes it back")]
+    NicPassed {
+        /// The NIC.
+        nic: String,
+    },
+    /// A NIC was not passed to a guest.
+    #[error("{nic} was not passed to a guest by this daemon, so there is nothing to give back")]
+    NicNotPassed {
+        /// The NIC.
+        nic: String,
+    },
     /// A NIC is not there.
     #[error(
         "the NIC of {uplink} is missing; `nkctl uplink show {uplink}` says why, try again when it is back"
@@ -205,6 +235,9 @@ impl DaemonError {
             DaemonError::Tap(TapError::BadName(_) | TapError::BadQueues(_))
             | DaemonError::BadValue { .. } => libc::EINVAL,
             DaemonError::Nic(error) => error.errno(),
+            DaemonError::NicRefused { errno, .. } => *errno,
+            DaemonError::NicOfHost { .. } | DaemonError::NicPassed { .. } => libc::EBUSY,
+            DaemonError::NicNotPassed { .. } => libc::ENOENT,
             DaemonError::NicTaken { .. } | DaemonError::UplinkTaken { .. } => libc::EBUSY,
             DaemonError::AddressTaken { .. } => libc::EADDRINUSE,
             DaemonError::NicMissing { .. } => libc::ENODEV,

@@ -24,6 +24,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+use ::devices::nic::vfio::pci::Binding;
 use netkit::{Ifindex, Model};
 use policy::QuarantineRule;
 use policy::engine::Engine;
@@ -75,6 +76,8 @@ pub struct Daemon {
     follower: Follower,
     /// NICs that frames leave by.
     uplinks: BTreeMap<Ifindex, Uplink>,
+    /// NICs that were taken from the host's drivers for guests.
+    passed: Vec<Binding>,
     /// Written to when a worker has learnt of a neighbour.
     learnt: Arc<EventFd>,
     workers: Workers,

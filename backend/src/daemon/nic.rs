@@ -1,5 +1,7 @@
 //! From what is asked for to a NIC.
 
+use devices::nic::tap::{self, MacvlanMode};
+use devices::nic::vfio::{self, VfioConfig};
 use devices::nic::xdp::{self, Mode, XdpConfig};
 use devices::nic::{Nic, NicError, kernel};
 use netkit_api as api;
@@ -9,6 +11,14 @@ use netkit_api::NicSpec;
 pub fn open(spec: &NicSpec, workers: usize) -> Result<Nic, NicError> {
     match spec {
         NicSpec::Kernel(spec) => kernel::open(&spec.ifname, spec.queues.unwrap_or(1)),
+        NicSpec::Tap(spec) => tap::open_tap(&spec.ifname, spec.queues.unwrap_or(1)),
+        NicSpec::Macvtap(spec) => {
+            let lower = spec
+                .lower
+                .as_deref()
+                .map(|lower| (lower, macvlan_mode(spec.mode)));
+            tap::open_macvtap(&spec.ifname, lower, spec.queues.unwrap_or(1))
+        }
         NicSpec::AfXdp(spec) => xdp::open(&XdpConfig {
             ifname: spec.ifname.clone(),
             first_queue: spec.queue,
@@ -20,7 +30,14 @@ pub fn open(spec: &NicSpec, workers: usize) -> Result<Nic, NicError> {
             },
             busy_poll: spec.busy_poll,
         }),
-        _ => Err(NicError::new("open", name(spec), libc::EOPNOTSUPP, "not yet")),
+        NicSpec::Vfio(spec) => vfio::open(&VfioConfig {
+            address: spec.address.parse().map_err(|_| {
+                let hint = "use an address such as 0000:03:00.0";
+                NicError::new("find the PCI device", &spec.address, libc::EINVAL, hint)
+            })?,
+            queues: spec.queues.unwrap_or(workers as u16),
+            unsafe_noiommu: spec.unsafe_noiommu,
+        }),
     }
 }
 
@@ -45,5 +62,14 @@ pub fn name(spec: &NicSpec) -> &str {
         NicSpec::Macvtap(spec) => &spec.ifname,
         NicSpec::AfXdp(spec) => &spec.ifname,
         NicSpec::Vfio(spec) => &spec.address,
+    }
+}
+
+fn macvlan_mode(mode: api::MacvtapMode) -> MacvlanMode {
+    match mode {
+        api::MacvtapMode::Bridge => MacvlanMode::Bridge,
+        api::MacvtapMode::Vepa => MacvlanMode::Vepa,
+        api::MacvtapMode::Private => MacvlanMode::Private,
+        api::MacvtapMode::Passthru => MacvlanMode::Passthru,
     }
 }

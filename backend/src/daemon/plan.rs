@@ -32,6 +32,7 @@ impl Daemon {
             schema: 0,
             model: self.model.save(),
             uplinks: self.uplinks.iter().map(saved_uplink).collect(),
+            bindings: self.saved_bindings(),
             attachments,
             programs: self.saved_engine(),
         })?)

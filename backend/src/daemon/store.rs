@@ -34,6 +34,9 @@ pub struct SavedState {
     /// The uplinks' NICs.
     #[serde(default)]
     pub uplinks: Vec<SavedUplink>,
+    /// PCI devices that are to be given back one day.
+    #[serde(default)]
+    pub bindings: Vec<SavedBinding>,
     /// What stands behind them.
     pub attachments: Vec<SavedAttachment>,
     /// The loaded programs and their maps.
@@ -48,6 +51,17 @@ pub struct SavedUplink {
     pub ifindex: Ifindex,
     /// Its NIC.
     pub nic: NicSpec,
+}
+
+/// A PCI device that was taken from the host's driver.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedBinding {
+    /// The device.
+    pub address: String,
+    /// The driver that it had.
+    pub driver: Option<String>,
+    /// It is for a guest; else for an uplink.
+    pub passed: bool,
 }
 
 /// What stands behind a device.

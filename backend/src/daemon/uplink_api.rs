@@ -7,9 +7,9 @@ use netkit_api as api;
 
 use super::attachment::{Attachment, UplinkAttachment};
 use super::convert;
-use super::nic;
 use super::uplinks::Uplink;
 use super::{Daemon, DaemonError, Reactor};
+use super::{nic, nics};
 use crate::dataplane::{Prefix, SharedBy};
 
 impl Daemon {
@@ -53,13 +53,37 @@ impl Daemon {
         };
         let ifindex = self.model.create_uplink(&wanted)?;
         self.insert_uplink(ifindex, request.nic.clone());
-        let opened = nic::open(&request.nic, self.workers.count());
-        if let Err(error) = opened.and_then(|nic| self.install(ifindex, nic, reactor)) {
-            self.uplinks.remove(&ifindex);
+        if let Err(error) = self.open_first(ifindex, &request.nic, reactor) {
+            self.forget_uplink(ifindex);
             self.model.remove_uplink(ifindex)?;
-            return Err(error.into());
+            return Err(error);
         }
         self.save()
+    }
+
+    fn open_first(
+        &mut self,
+        ifindex: Ifindex,
+        spec: &api::NicSpec,
+        reactor: &mut Reactor,
+    ) -> Result<(), DaemonError> {
+        if let api::NicSpec::Vfio(spec) = spec {
+            let binding = self.take_nic(spec)?;
+            if let Some(uplink) = self.uplinks.get_mut(&ifindex) {
+                uplink.binding = binding;
+            }
+        }
+        let nic = nic::open(spec, self.workers.count())?;
+        Ok(self.install(ifindex, nic, reactor)?)
+    }
+
+    /// Forgets an uplink whose NIC is closed, and gives a PCI device back to the driver that it was taken from.
+    fn forget_uplink(&mut self, ifindex: Ifindex) {
+        if let Some(uplink) = self.uplinks.remove(&ifindex)
+            && let Some(binding) = &uplink.binding
+        {
+            nics::give_back(binding);
+        }
     }
 
     /// Sets an uplink up or down, or says how many queues its NIC is to have.
@@ -122,7 +146,7 @@ impl Daemon {
         for device in self.model.lessees(ifindex) {
             self.remove_attachment(device, reactor);
         }
-        self.uplinks.remove(&ifindex);
+        self.forget_uplink(ifindex);
         for device in self.model.remove_uplink(ifindex)? {
             self.remove_attachment(device, reactor);
         }

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use devices::nic::vfio::pci::Binding;
 use devices::nic::{Claim, Control, Link, Nic, NicError, NicPort};
 use devices::packet::MacAddress;
-use netkit::{DeviceKind, Followed, Ifindex, Neighbour, NicState, QueueUse, View};
+use netkit::{DeviceKind, DropReason, Followed, Ifindex, Neighbour, NicState, QueueUse, View};
 use netkit_api::NicSpec;
 
 use super::attachment::Attachment;
@@ -27,6 +28,8 @@ const LEARNT_MAX: usize = 4096;
 pub struct Uplink {
     /// The NIC that is wanted.
     pub spec: NicSpec,
+    /// It was taken from the host's driver.
+    pub binding: Option<Binding>,
     /// The NIC, if it is there.
     pub nic: Result<OpenNic, Missing>,
     resolver: Arc<Resolver>,
@@ -78,16 +81,19 @@ impl Uplink {
 
 impl Daemon {
     /// Takes up the uplinks that were saved. A NIC that is not there is looked for from then on.
-    pub(super) fn restore_uplinks(&mut self, saved: Vec<SavedUplink>, reactor: &mut Reactor) {
+    pub(super) fn restore_uplinks(&mut self, saved: Vec<SavedUplink>) {
         for SavedUplink { ifindex, nic } in saved {
-            if self
-                .model
-                .device(ifindex)
-                .is_ok_and(|it| it.kind() == DeviceKind::Uplink)
-            {
+            let device = self.model.device(ifindex);
+            if device.is_ok_and(|it| it.kind() == DeviceKind::Uplink) {
                 self.insert_uplink(ifindex, nic);
-                self.retry_uplink(ifindex, reactor);
             }
+        }
+    }
+
+    /// Opens the NICs of all uplinks that are without.
+    pub(super) fn open_uplinks(&mut self, reactor: &mut Reactor) {
+        for ifindex in self.silent_uplinks() {
+            self.retry_uplink(ifindex, reactor);
         }
     }
 
@@ -95,6 +101,7 @@ impl Daemon {
     pub(super) fn insert_uplink(&mut self, ifindex: Ifindex, spec: NicSpec) {
         let uplink = Uplink {
             spec,
+            binding: None,
             nic: Err(Missing { why: String::new() }),
             resolver: Arc::new(Resolver::new(self.learnt.clone())),
             learnt: BTreeMap::new(),
@@ -194,7 +201,7 @@ impl Daemon {
                 }
             }
             Err(error) => {
-                tracing::warn!("ifindex {ifindex}: {error}; waiting for it to come back");
+                tracing::warn!("ifindex {ifindex}: {error}");
                 self.uninstall(ifindex, error.to_string(), reactor);
             }
         }
@@ -384,23 +391,49 @@ impl Daemon {
     /// Takes what the workers have learnt of the neighbours outside.
     pub(super) fn take_learnt(&mut self) {
         let _ = self.learnt.read();
-        let mut changed = Vec::new();
+        let mut news = Vec::new();
         for (ifindex, uplink) in &mut self.uplinks {
-            for (address, lladdr) in uplink.resolver.take() {
-                if uplink.learnt.len() < LEARNT_MAX || uplink.learnt.contains_key(&address) {
-                    uplink.learnt.insert(address, lladdr);
-                    changed.push(*ifindex);
+            for learnt in uplink.resolver.take() {
+                if uplink.learnt.len() < LEARNT_MAX || uplink.learnt.contains_key(&learnt.address) {
+                    uplink.learnt.insert(learnt.address, learnt.lladdr);
                 }
+                news.push((*ifindex, learnt));
             }
         }
-        if changed.is_empty() {
+        if news.is_empty() {
             return;
         }
-        changed.dedup();
+        let changed: BTreeSet<Ifindex> = news.iter().map(|(ifindex, _)| *ifindex).collect();
         for ifindex in changed {
             self.put_followed(ifindex, self.followed_of(ifindex));
         }
         self.publish();
+        let plan = self.workers.plan().clone();
+        for (ifindex, learnt) in news {
+            let Some(slot) = plan.view.slot(ifindex) else {
+                continue;
+            };
+            for mut frame in learnt.waiting {
+                self.forwarder.release(&plan, slot, learnt.lladdr, &mut frame);
+            }
+        }
+    }
+
+    /// Counts the frames whose next hop has not answered.
+    pub(super) fn give_up_waiting(&mut self) {
+        let (now, plan) = (Instant::now(), self.workers.plan().clone());
+        for (ifindex, uplink) in &self.uplinks {
+            let lost = uplink.resolver.give_up(now);
+            if let Some(slot) = plan.view.slot(*ifindex) {
+                let reason = DropReason::NeighbourUnknown;
+                plan.view.count_lost(slot, reason, lost, self.workers.count());
+            }
+        }
+    }
+
+    /// Whether [`Self::give_up_waiting`] is to be called from time to time.
+    pub(super) fn is_asking(&self) -> bool {
+        self.uplinks.values().any(|uplink| uplink.resolver.is_asking())
     }
 
     /// Has the model route by what the host has, and by what has been learnt.

@@ -2,7 +2,7 @@
 
 use devices::guest::{GuestPort, Transmitted, transmit};
 use devices::nic::{Arrivals, Coalescer};
-use devices::packet::{Frame, LINEAR_LEN};
+use devices::packet::{Frame, LINEAR_LEN, MacAddress};
 use devices::tap::{Tap, TapBuffer};
 use netkit::{Delivery, DropReason, ETH_HLEN, Mode, Slot, Way, straight};
 
@@ -61,6 +61,17 @@ impl Forwarder {
         let mut targets = Targets::new(plan, self.path.shard, 1, 0);
         self.path.forward(sender, &mut self.frame, &mut targets);
         self.frame.clear();
+    }
+
+    /// Sends a packet that has waited for the address of its next hop.
+    pub fn release(&mut self, plan: &Plan, uplink: Slot, lladdr: MacAddress, frame: &mut Frame) {
+        let address = plan.view.device(uplink).address;
+        if let Some(header) = frame.head_mut().first_chunk_mut::<ETH_HLEN>() {
+            header[..6].copy_from_slice(&lladdr.0);
+            header[6..12].copy_from_slice(&address.0);
+        }
+        let mut targets = Targets::new(plan, self.path.shard, 1, 0);
+        self.path.transmit(uplink, frame, &mut targets);
     }
 
     fn poll_guest(&mut self, plan: &Plan, sender: Slot, port: &GuestPort, pair: usize) -> usize {

@@ -1,14 +1,15 @@
 //! The neighbours of an uplink that L3 devices share: who is asked for, and who has answered.
 //!
-//! What is learnt goes to the control thread, which puts it into the routing tables that workers read. So this lock is
-//! taken only for frames to a neighbour that is not known yet, and for ARP and neighbour discovery.
+//! What is learnt goes to the control thread, which puts it into the routing tables that workers read, and sends the frames
+//! that have waited for it. So this lock is taken only for frames to a neighbour that is not known yet, and for ARP and
+//! neighbour discovery.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use devices::packet::MacAddress;
+use devices::packet::{Frame, MacAddress};
 use vmm_sys_util::eventfd::EventFd;
 
 /// How long nobody asks again for the same address.
@@ -17,6 +18,10 @@ const PATIENCE: Duration = Duration::from_millis(200);
 const MEMORY: Duration = Duration::from_secs(3);
 /// The most addresses that are asked for at a time. Who sends to more waits.
 const ASKED_MAX: usize = 1024;
+/// Frames that wait for one neighbour.
+const WAITING_MAX: usize = 16;
+/// Frames that wait for all.
+const WAITING_SUM_MAX: usize = 256;
 
 /// What is asked for and learnt.
 #[derive(Debug)]
@@ -27,8 +32,29 @@ pub struct Resolver {
 
 #[derive(Debug, Default)]
 struct State {
-    asked: BTreeMap<IpAddr, Instant>,
-    learnt: Vec<(IpAddr, MacAddress)>,
+    asked: BTreeMap<IpAddr, Asked>,
+    learnt: Vec<Learnt>,
+    /// Frames of all that are asked for.
+    waiting: usize,
+}
+
+/// An address that was asked for.
+#[derive(Debug)]
+struct Asked {
+    first: Instant,
+    last: Instant,
+    waiting: Vec<Frame>,
+}
+
+/// A neighbour that has answered, and the frames that waited for that.
+#[derive(Debug)]
+pub struct Learnt {
+    /// Its address.
+    pub address: IpAddr,
+    /// Where it is.
+    pub lladdr: MacAddress,
+    /// In the order in which they are to be sent.
+    pub waiting: Vec<Frame>,
 }
 
 impl Resolver {
@@ -43,19 +69,60 @@ impl Resolver {
     /// Whether the network is to be asked for an address now.
     pub fn ask(&self, address: IpAddr, now: Instant) -> bool {
         let asked = &mut self.lock().asked;
-        if let Some(last) = asked.get(&address)
-            && now.saturating_duration_since(*last) < PATIENCE
-        {
-            return false;
+        if let Some(asked) = asked.get_mut(&address) {
+            let is_time = now.saturating_duration_since(asked.last) >= PATIENCE;
+            if is_time {
+                asked.last = now;
+            }
+            return is_time;
         }
-        if asked.len() >= ASKED_MAX {
-            asked.retain(|_, last| now.saturating_duration_since(*last) < MEMORY);
-        }
-        let is_room = asked.len() < ASKED_MAX || asked.contains_key(&address);
+        let is_room = asked.len() < ASKED_MAX;
         if is_room {
-            asked.insert(address, now);
+            let entry = Asked {
+                first: now,
+                last: now,
+                waiting: Vec::new(),
+            };
+            asked.insert(address, entry);
+            // Somebody has to forget it one day.
+            let _ = self.wake.write(1);
         }
         is_room
+    }
+
+    /// Keeps a copy of a frame for an address that is asked for. False if too many wait.
+    pub fn hold(&self, address: IpAddr, frame: &Frame) -> bool {
+        let mut state = self.lock();
+        let State { asked, waiting, .. } = &mut *state;
+        let Some(asked) = asked.get_mut(&address) else {
+            return false;
+        };
+        if asked.waiting.len() >= WAITING_MAX || *waiting >= WAITING_SUM_MAX {
+            return false;
+        }
+        let mut copy = Frame::new();
+        copy.copy_from(frame);
+        asked.waiting.push(copy);
+        *waiting += 1;
+        true
+    }
+
+    /// Gives up on addresses that nobody answers for, and says how many frames waited for them.
+    pub fn give_up(&self, now: Instant) -> u64 {
+        let mut state = self.lock();
+        let mut lost = 0;
+        state.asked.retain(|_, asked| {
+            let is_over = now.saturating_duration_since(asked.first) >= MEMORY;
+            lost += if is_over { asked.waiting.len() } else { 0 };
+            !is_over
+        });
+        state.waiting -= lost;
+        lost as u64
+    }
+
+    /// Whether an answer is waited for.
+    pub fn is_asking(&self) -> bool {
+        !self.lock().asked.is_empty()
     }
 
     /// Takes note of where a neighbour says that it is, if it was asked for or is `known` to be elsewhere: nobody fills
@@ -65,14 +132,21 @@ impl Resolver {
             return;
         }
         let mut state = self.lock();
-        if state.asked.remove(&address).is_some() || known.is_some() {
-            state.learnt.push((address, lladdr));
+        let asked = state.asked.remove(&address);
+        if asked.is_some() || known.is_some() {
+            let waiting = asked.map_or_else(Vec::new, |asked| asked.waiting);
+            state.waiting -= waiting.len();
+            state.learnt.push(Learnt {
+                address,
+                lladdr,
+                waiting,
+            });
             let _ = self.wake.write(1);
         }
     }
 
     /// What was learnt since it was last taken.
-    pub fn take(&self) -> Vec<(IpAddr, MacAddress)> {
+    pub fn take(&self) -> Vec<Learnt> {
         std::mem::take(&mut self.lock().learnt)
     }
 
@@ -100,7 +174,9 @@ mod tests {
         assert!(resolver.ask(address, now + PATIENCE));
         resolver.hear(address, lladdr, None);
         resolver.hear(address, lladdr, None);
-        assert_eq!(resolver.take(), [(address, lladdr)]);
+        let learnt = resolver.take();
+        assert_eq!(learnt.len(), 1);
+        assert_eq!((learnt[0].address, learnt[0].lladdr), (address, lladdr));
         assert!(resolver.take().is_empty());
         assert!(resolver.wake.read().is_ok());
     }
@@ -122,6 +198,29 @@ mod tests {
         let address = |number: usize| IpAddr::from((number as u32).to_be_bytes());
         let asked = (0..2 * ASKED_MAX).filter(|number| resolver.ask(address(*number), now));
         assert_eq!(asked.count(), ASKED_MAX);
+        assert!(!resolver.ask(address(5000), now));
+        assert_eq!(resolver.give_up(now + MEMORY), 0);
         assert!(resolver.ask(address(5000), now + MEMORY));
+    }
+
+    #[test]
+    fn frames_wait_for_the_answer_and_are_counted_if_there_is_none() {
+        let (resolver, now) = (resolver(), Instant::now());
+        let [here, nowhere] = [1, 2].map(|last| IpAddr::from([10, 0, 0, last]));
+        let frame = |octet| Frame::from_octets(&[octet; 60]);
+        assert!(!resolver.hold(here, &frame(0)), "it was not asked for");
+        for address in [here, nowhere] {
+            resolver.ask(address, now);
+            let held = (0..=WAITING_MAX).filter(|number| resolver.hold(address, &frame(*number as u8)));
+            assert_eq!(held.count(), WAITING_MAX);
+        }
+        resolver.hear(here, MacAddress([2, 0, 0, 0, 0, 1]), None);
+        let learnt = resolver.take();
+        let order: Vec<u8> = learnt[0].waiting.iter().map(|it| it.head()[0]).collect();
+        assert_eq!(order, (0..WAITING_MAX as u8).collect::<Vec<_>>());
+        assert_eq!(resolver.give_up(now), 0);
+        assert!(resolver.is_asking());
+        assert_eq!(resolver.give_up(now + MEMORY), WAITING_MAX as u64);
+        assert!(!resolver.is_asking());
     }
 }

@@ -29,6 +29,16 @@ pub struct UplinkPort {
     pub resolver: Arc<Resolver>,
 }
 
+/// Where a frame from a device that shares an uplink goes.
+enum Next {
+    /// To another device that the uplink is behind.
+    Neighbour(Slot),
+    /// Out.
+    Outside,
+    /// Nowhere, until it is known where its next hop is.
+    Held,
+}
+
 impl Path {
     /// Gives a frame to a NIC.
     pub(super) fn emit<'p>(
@@ -68,47 +78,48 @@ impl Path {
         let Port::Uplink(port) = plan.port(uplink) else {
             return Err(DropReason::UplinkDown);
         };
-        let neighbour = match plan.view.device(device).mode {
+        let next = match plan.view.device(device).mode {
             Mode::L2 => self.leave_l2(device, &port.shares, frame, targets),
             Mode::L3 => self.leave_l3(uplink, port, frame, targets)?,
         };
-        match neighbour {
-            Some(neighbour) if neighbour != device => self.transmit(neighbour, frame, targets),
-            _ => self.transmit(uplink, frame, targets),
+        match next {
+            Next::Neighbour(neighbour) if neighbour != device => self.transmit(neighbour, frame, targets),
+            Next::Neighbour(_) | Next::Outside => self.transmit(uplink, frame, targets),
+            Next::Held => {}
         }
         Ok(())
     }
 
-    /// The neighbour that a frame is for; those of a group get their copies here.
+    /// Where a frame goes; those of a group get their copies here.
     fn leave_l2<'p>(
         &mut self,
         device: Slot,
         shares: &Shares,
         frame: &Frame,
         targets: &mut Targets<'p>,
-    ) -> Option<Slot> {
-        match shares.neighbour(frame.destination()?) {
-            Destination::Device(neighbour) => Some(neighbour),
-            Destination::Elsewhere => None,
-            Destination::Group => {
+    ) -> Next {
+        match frame.destination().map(|address| shares.neighbour(address)) {
+            Some(Destination::Device(neighbour)) => Next::Neighbour(neighbour),
+            Some(Destination::Elsewhere) | None => Next::Outside,
+            Some(Destination::Group) => {
                 let others = shares.members().iter().copied().filter(|it| *it != device);
                 self.flood(others, frame, targets, Path::transmit);
-                None
+                Next::Outside
             }
         }
     }
 
-    /// The neighbour that a packet is for; one for outside gets its Ethernet header.
+    /// Where a packet goes; one for outside gets its Ethernet header.
     fn leave_l3<'p>(
         &mut self,
         uplink: Slot,
         port: &UplinkPort,
         frame: &mut Frame,
         targets: &mut Targets<'p>,
-    ) -> Result<Option<Slot>, DropReason> {
+    ) -> Result<Next, DropReason> {
         let (source, destination) = l3::addresses(frame).ok_or(DropReason::NeighbourUnknown)?;
         if let Some(neighbour) = port.shares.host(destination) {
-            return Ok(Some(neighbour));
+            return Ok(Next::Neighbour(neighbour));
         }
         let view = targets.plan.view.device(uplink);
         let lladdr = match l3::group(frame) {
@@ -121,7 +132,10 @@ impl Path {
                     Some(lladdr) => lladdr,
                     None => {
                         self.solicit(uplink, port, source, next, targets);
-                        return Err(DropReason::NeighbourUnknown);
+                        return match port.resolver.hold(next, frame) {
+                            true => Ok(Next::Held),
+                            false => Err(DropReason::NeighbourUnknown),
+                        };
                     }
                 }
             }
@@ -129,7 +143,7 @@ impl Path {
         let header = frame.head_mut();
         header[..6].copy_from_slice(&lladdr.0);
         header[6..12].copy_from_slice(&view.address.0);
-        Ok(None)
+        Ok(Next::Outside)
     }
 
     /// Asks the network where a neighbour is, if nobody has just done so.

@@ -139,6 +139,16 @@ impl Region {
         })
     }
 
+    /// Where it is mapped.
+    pub fn host(&self) -> usize {
+        self.host
+    }
+
+    /// The file that it is a part of.
+    pub fn file(&self) -> Option<&File> {
+        self.mapping.region.file_offset().map(FileOffset::file)
+    }
+
     fn contains(&self, start: u64, address: u64) -> bool {
         address >= start && address - start < self.spec.size
     }

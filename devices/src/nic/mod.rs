@@ -11,6 +11,7 @@ pub mod igb;
 pub mod kernel;
 pub mod netdev;
 mod send;
+pub mod tap;
 pub mod vfio;
 pub mod xdp;
 

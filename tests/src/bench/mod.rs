@@ -19,6 +19,7 @@ pub mod rounds;
 pub mod share;
 pub mod statistics;
 pub mod testpmd;
+pub mod veth;
 pub mod virtio_user;
 pub mod works;
 

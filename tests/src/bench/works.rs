@@ -268,6 +268,43 @@ pub const WORKS: &[Work] = &[
             &["--mode", "both-ways", "--size", "64"],
         )
     },
+    Work {
+        ours: Kind::NetkitdXdp,
+        theirs: &[Kind::DpdkXdp],
+        ..both_ways(
+            "xdp-64",
+            "one way, 64 B, guest to NIC to NIC to guest, both NICs by AF_XDP (copy mode) on a veth",
+            &["--mode", "one-way", "--size", "64"],
+        )
+    },
+    Work {
+        ours: Kind::NetkitdXdp,
+        theirs: &[Kind::DpdkXdp],
+        ..both_ways(
+            "xdp-1500",
+            "the same with 1500 B",
+            &["--mode", "one-way", "--size", "1500"],
+        )
+    },
+    Work {
+        ours: Kind::NetkitdPackets,
+        theirs: &[Kind::DpdkPackets],
+        ..both_ways(
+            "packets-64",
+            "one way, 64 B, guest to NIC to NIC to guest, both NICs by packet sockets on a veth",
+            &["--mode", "one-way", "--size", "64"],
+        )
+    },
+    Work {
+        ours: Kind::NetkitdPackets,
+        theirs: &[Kind::NetkitdXdp],
+        figures: OCTETS,
+        ..both_ways(
+            "packets-gso",
+            "one way, 64 KB segments through two NICs: packet sockets against AF_XDP, which cuts and coalesces them",
+            &["--mode", "one-way", "--size", "gso", "--verify", "none"],
+        )
+    },
     aiming(
         1.3,
         virtio_user(

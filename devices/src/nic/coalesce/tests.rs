@@ -89,6 +89,11 @@ impl Segment {
         }
         let mut octets = Vec::new();
         tcp.write(&mut octets, &self.payload).unwrap();
+        // Zero has two forms, of which we write the other (RFC 1071, 2).
+        let checksum = if self.ipv6 { 70 } else { 50 };
+        if octets[checksum..checksum + 2] == [0, 0] {
+            octets[checksum..checksum + 2].fill(0xff);
+        }
         octets
     }
 }

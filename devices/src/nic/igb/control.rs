@@ -1,9 +1,10 @@
-//! The NIC as the control thread sees it: link, addresses.
+//! The NIC as the control thread sees it: its link, and what it receives.
 
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
 use super::driver::{Adapter, MTU};
+use super::filter::Filter;
 use super::interrupts;
 use super::registers as r;
 use crate::nic::vfio::Events;
@@ -19,55 +20,37 @@ pub struct IgbControl {
     adapter: Arc<Adapter>,
     events: Events,
     address: MacAddress,
-    claim: Claim,
+    filter: Filter,
 }
 
 impl IgbControl {
-    /// Of a NIC with that address.
+    /// Of a NIC with that address, which it receives frames for.
     pub fn new(adapter: Arc<Adapter>, events: Events, address: MacAddress) -> IgbControl {
+        let filter = Filter::of(address, adapter.queues);
+        filter.apply(&adapter);
         IgbControl {
             adapter,
             events,
             address,
-            claim: Claim::Addresses(vec![address]),
+            filter,
         }
     }
 
-    /// Lets frames in for the first time.
-    pub fn start(&mut self) -> Result<(), NicError> {
-        self.filter();
-        Ok(())
+    fn set(&mut self, filter: Filter) -> Result<(), NicError> {
+        filter.apply(&self.adapter);
+        self.filter = filter;
+        self.status().map(|_| ())
     }
 
-    /// Sets what frames are received: all groups, and addresses as far as there is room for them.
-    fn filter(&self) {
-        let registers = &self.adapter.registers;
-        let room = self.adapter.model.addresses;
-        let addresses: &[MacAddress] = match &self.claim {
-            Claim::Addresses(addresses) if addresses.len() <= room => addresses,
-            _ => &[],
-        };
-        for index in 0..room {
-            let (low, high) = r::address(index);
-            let [a, b, c, d, e, f] = addresses.get(index).map_or([0; 6], |address| address.0);
-            let valid = if index < addresses.len() { r::RAH_AV } else { 0 };
-            // The address is not valid while it changes.
-            registers.write(high, 0u32);
-            registers.write(low, u32::from_le_bytes([a, b, c, d]));
-            registers.write(high, u32::from_le_bytes([e, f, 0, 0]) | valid);
+    fn status(&self) -> Result<u32, NicError> {
+        match self.adapter.registers.read(r::STATUS) {
+            GONE => {
+                let hint = "its registers read as ones: it was unplugged, or its bus is down";
+                let nic = self.adapter.device.name();
+                Err(NicError::new("talk to", nic, libc::ENODEV, hint))
+            }
+            status => Ok(status),
         }
-        let everything = match &self.claim {
-            Claim::Addresses(addresses) if addresses.len() <= room => 0,
-            _ => r::RCTL_UPE,
-        };
-        registers.write(r::MRQC, r::MRQC_RSS | r::MRQC_FIELDS);
-        let always = r::RCTL_EN | r::RCTL_MPE | r::RCTL_BAM | r::RCTL_LPE | r::RCTL_SECRC;
-        registers.write(r::RCTL, always | everything);
-    }
-
-    fn gone(&self) -> NicError {
-        let hint = "its registers read as ones: it was unplugged, or its bus is down";
-        NicError::new("talk to", self.adapter.device.name(), libc::ENODEV, hint)
     }
 }
 
@@ -79,13 +62,8 @@ impl Control for IgbControl {
     fn link(&mut self) -> Result<Link, NicError> {
         self.events.take(&self.adapter.device)?;
         let registers = &self.adapter.registers;
-        // Reading clears it, without which the next change would fire nothing (8.8.1).
-        registers.read::<u32>(r::ICR);
-        interrupts::arm(registers, self.adapter.queues);
-        let status: u32 = registers.read(r::STATUS);
-        if status == GONE {
-            return Err(self.gone());
-        }
+        interrupts::arm_link(registers, self.adapter.queues);
+        let status = self.status()?;
         let running = status & r::STATUS_LU != 0;
         let speed = match status >> r::STATUS_SPEED_SHIFT & 3 {
             0 => 10,
@@ -106,11 +84,37 @@ impl Control for IgbControl {
     }
 
     fn claim(&mut self, claim: &Claim) -> Result<(), NicError> {
-        self.claim = claim.clone();
-        self.filter();
-        match self.adapter.registers.read::<u32>(r::STATUS) {
-            GONE => Err(self.gone()),
-            _ => Ok(()),
+        self.set(Filter {
+            claim: claim.clone(),
+            ..self.filter.clone()
+        })
+    }
+
+    fn steers(&self) -> bool {
+        self.adapter.model.pools && self.adapter.queues > 1
+    }
+
+    fn steer(&mut self, queue: u32, addresses: &[MacAddress]) -> Result<(), NicError> {
+        if !self.steers() {
+            return Err(NicError::cannot_steer(queue, addresses.len()));
         }
+        let refuse = |errno, hint: &str| {
+            let step = format!("have {} addresses arrive at queue {queue} of", addresses.len());
+            NicError::new(step, self.adapter.device.name(), errno, hint)
+        };
+        let mut filter = self.filter.clone();
+        match filter.leases.get_mut(queue as usize) {
+            Some(lease) if queue > 0 => *lease = addresses.to_vec(),
+            _ => {
+                return Err(refuse(
+                    libc::EINVAL,
+                    "queue 0 keeps what is for nobody else; take a higher one",
+                ));
+            }
+        }
+        if filter.leased() > self.adapter.model.addresses {
+            return Err(refuse(libc::ENOSPC, "the NIC does not know that many"));
+        }
+        self.set(filter)
     }
 }

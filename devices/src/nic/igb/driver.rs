@@ -83,8 +83,7 @@ pub fn open(device: Device, model: Model, queues: u16) -> Result<Nic, NicError> 
         let transmit = IgbTransmit::new(&adapter, queue, &mut memory);
         pairs.push((Box::new(receive), Box::new(transmit)));
     }
-    let mut control = IgbControl::new(Arc::clone(&adapter), events, address);
-    control.start()?;
+    let control = IgbControl::new(Arc::clone(&adapter), events, address);
     enable(&adapter)?;
     interrupts::set_up(&adapter.registers, &adapter.model, queues);
     Ok(Nic {

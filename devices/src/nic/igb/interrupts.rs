@@ -16,8 +16,15 @@ pub fn set_up(registers: &Registers, model: &Model, queues: usize) {
     let all = (1u32 << (queues + 1)) - 1;
     registers.write(r::EIAC, all);
     registers.write(r::EIAM, all);
+    arm_link(registers, queues);
+}
+
+/// Has a change of the link fire its vector once.
+pub fn arm_link(registers: &Registers, vector: usize) {
+    // Reading clears the cause, without which the next change would be none, and with GPIE.NSICR the mask, too (8.8.1).
+    registers.read::<u32>(r::ICR);
     registers.write(r::IMS, r::INTERRUPT_LSC);
-    arm(registers, queues);
+    arm(registers, vector);
 }
 
 /// Lets a vector fire once.

@@ -2,6 +2,7 @@
 
 mod control;
 mod driver;
+mod filter;
 mod interrupts;
 mod model;
 mod offload;

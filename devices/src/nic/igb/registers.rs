@@ -25,10 +25,10 @@ pub const MDIC_READY: u32 = 1 << 28;
 pub const GCR: usize = 0x5b00;
 pub const GCR_COMPLETION_TIMEOUT_RESEND: u32 = 1 << 16;
 
-// 8.8: interrupts.
-pub const ICR: usize = 0x1500;
-pub const IMS: usize = 0x1508;
-pub const IMC: usize = 0x150c;
+// 8.8: interrupts. The first three also are at 0x1500 on, where QEMU's model has nothing.
+pub const ICR: usize = 0x00c0;
+pub const IMS: usize = 0x00d0;
+pub const IMC: usize = 0x00d8;
 pub const INTERRUPT_LSC: u32 = 1 << 2;
 pub const GPIE: usize = 0x1514;
 pub const GPIE_NSICR: u32 = 1 << 0;
@@ -60,6 +60,7 @@ pub const MTA: usize = 0x5200;
 pub const MTA_WORDS: usize = 128;
 pub const MRQC: usize = 0x5818;
 pub const MRQC_RSS: u32 = 2;
+pub const MRQC_VMDQ: u32 = 3;
 /// TCP and UDP over IPv4 and IPv6 by ports too, other IP by addresses.
 pub const MRQC_FIELDS: u32 = 0x01ff_0000;
 pub const RETA: usize = 0x5c00;
@@ -67,6 +68,20 @@ pub const RETA_ENTRIES: usize = 128;
 pub const RSSRK: usize = 0x5c80;
 pub const RSSRK_WORDS: usize = 10;
 pub const RAH_AV: u32 = 1 << 31;
+pub const RAH_POOL_SHIFT: u32 = 18;
+
+// 8.14: pools of queues.
+pub const VFRE: usize = 0x0c8c;
+pub const VFTE: usize = 0x0c90;
+pub const VT_CTL: usize = 0x581c;
+pub const VT_CTL_NO_DEFAULT_POOL: u32 = 1 << 29;
+pub const VT_CTL_REPLICATE: u32 = 1 << 30;
+pub const VMOLR: usize = 0x5ad0;
+pub const VMOLR_LPE: u32 = 1 << 16;
+pub const VMOLR_AUPE: u32 = 1 << 24;
+pub const VMOLR_ROMPE: u32 = 1 << 25;
+pub const VMOLR_BAM: u32 = 1 << 27;
+pub const VMOLR_STRCRC: u32 = 1 << 31;
 
 // 8.10, 8.12: queues. Those of queue n are 0x40 * n further on.
 pub const QUEUE_STRIDE: usize = 0x40;

@@ -1,31 +1,30 @@
-//! Where the kernel writes frames that are received: room for a burst.
+//! Where the kernel writes frames that are received.
 
-use crate::nic::arrival::BURST;
 use crate::packet::{Slice, VirtioNetHeader};
 
 /// The longest frame: an IP packet with an Ethernet header and two VLAN tags.
-pub(in crate::nic) const FRAME_MAX: usize = 65535 + 14 + 8;
+pub(crate) const FRAME_MAX: usize = 65535 + 14 + 8;
 /// What of a frame lies close to others; most end here, so that a burst of them touches little memory.
 const NEAR_LEN: usize = 2048;
 const FAR_LEN: usize = FRAME_MAX - NEAR_LEN;
 
-/// Room for a burst of frames, each in two pieces, with their headers. A page is taken when it is first written to.
+/// Room for some frames, each in two pieces, with their headers. A page is taken when it is first written to.
 ///
 /// Nothing refers to the vectors' contents: the kernel writes to them, and frames that lie there are read.
 #[derive(Debug)]
-pub(in crate::nic) struct Buffers {
+pub(crate) struct Buffers {
     headers: Vec<[u8; VirtioNetHeader::LEN]>,
     near: Vec<u8>,
     far: Vec<u8>,
 }
 
 impl Buffers {
-    /// Room for [`BURST`] frames.
-    pub(in crate::nic) fn new() -> Buffers {
+    /// Room for `count` frames.
+    pub(crate) fn new(count: usize) -> Buffers {
         Buffers {
-            headers: vec![[0; VirtioNetHeader::LEN]; BURST],
-            near: vec![0; BURST * NEAR_LEN],
-            far: vec![0; BURST * FAR_LEN],
+            headers: vec![[0; VirtioNetHeader::LEN]; count],
+            near: vec![0; count * NEAR_LEN],
+            far: vec![0; count * FAR_LEN],
         }
     }
 
@@ -33,8 +32,8 @@ impl Buffers {
     ///
     /// # Panics
     /// If the index or the length is too large.
-    pub(in crate::nic) fn parts(&mut self, index: usize, header_len: usize) -> [libc::iovec; 3] {
-        assert!(index < BURST && header_len <= VirtioNetHeader::LEN);
+    pub(crate) fn parts(&mut self, index: usize, header_len: usize) -> [libc::iovec; 3] {
+        assert!(index < self.headers.len() && header_len <= VirtioNetHeader::LEN);
         let part = |ptr: *mut u8, len| libc::iovec {
             iov_base: ptr.cast(),
             iov_len: len,
@@ -50,7 +49,7 @@ impl Buffers {
     ///
     /// # Panics
     /// If the index is too large.
-    pub(in crate::nic) fn header(&self, index: usize) -> VirtioNetHeader {
+    pub(crate) fn header(&self, index: usize) -> VirtioNetHeader {
         VirtioNetHeader::parse(&self.headers[index])
     }
 
@@ -58,8 +57,8 @@ impl Buffers {
     ///
     /// # Panics
     /// If the index is too large.
-    pub(in crate::nic) fn slices(&self, index: usize, len: usize) -> impl Iterator<Item = Slice> {
-        assert!(index < BURST);
+    pub(crate) fn slices(&self, index: usize, len: usize) -> impl Iterator<Item = Slice> {
+        assert!(index < self.headers.len());
         let near = Slice {
             ptr: self.near.as_ptr().wrapping_add(index * NEAR_LEN),
             len: len.min(NEAR_LEN),

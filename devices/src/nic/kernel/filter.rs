@@ -1,7 +1,7 @@
 //! Which frames a packet socket is given: a classic BPF program in the kernel.
 
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::{io, mem};
 
 use super::socket::set_option;
 use crate::nic::Claim;
@@ -112,4 +112,4 @@ fn jump(code: u32, value: u32, if_true: u8, if_false: u8) -> Instruction {
     }
 }
 
-const _: () = assert!(mem::size_of::<Instruction>() == mem::size_of::<libc::sock_filter>());
+const _: () = assert!(size_of::<Instruction>() == size_of::<libc::sock_filter>());

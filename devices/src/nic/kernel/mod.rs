@@ -3,6 +3,7 @@
 //! The host's stack sees what arrives, too, and drops what is for nobody on it. What the host itself sends through the
 //! netdev is not received here; nor is what others on this machine send to it, unless their netdev hands it back.
 
+pub(crate) mod buffers;
 pub(super) mod filter;
 pub(super) mod memberships;
 pub(super) mod receive;
@@ -12,15 +13,13 @@ mod transmit;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
-use super::netdev::{Netdev, Steering};
+use super::netdev::Netdev;
 use super::{Capabilities, Claim, Control, Link, Nic, NicError, NicPort, Receive, Transmit};
-use crate::packet::{MacAddress, OffloadFeatures, VirtioNetHeader};
+use crate::packet::{OffloadFeatures, VirtioNetHeader};
 use filter::Filter;
 use memberships::Memberships;
 use receive::SocketReceive;
 use transmit::SocketTransmit;
-
-pub(super) mod buffers;
 
 /// The most sockets of one NIC.
 pub const MAX_KERNEL_QUEUES: u16 = 16;

@@ -51,7 +51,7 @@ unsafe impl Send for Messages {}
 impl SocketReceive {
     /// Receives from `socket` frames with headers of this length.
     pub(in crate::nic) fn new(socket: Arc<OwnedFd>, header_len: usize) -> SocketReceive {
-        let mut buffers = Buffers::new();
+        let mut buffers = Buffers::new(BURST);
         SocketReceive {
             socket,
             messages: Messages::new(&mut buffers, header_len),

@@ -13,7 +13,7 @@ use crate::packet::{Frame, VirtioNetHeader, header_for};
 /// The most pieces of a frame: its head, and those of its tail.
 pub(super) const PIECES_MAX: usize = 255;
 /// Up to this length a copy costs less than a system call.
-const COPY_MAX: usize = 2048;
+const COPY_MAX: usize = 0;
 const SLOT_LEN: usize = VirtioNetHeader::LEN + COPY_MAX;
 
 /// The transmitting side of a packet socket.

@@ -133,8 +133,10 @@ pub(super) struct FlowRule {
     flow_type: u32,
     fields: FlowFields,
     masks: FlowFields,
+    padding: u32,
     queue: u64,
     pub(super) location: u32,
+    padding_behind: u32,
 }
 
 /// `union ethtool_flow_union` as `struct ethhdr`, and `struct ethtool_flow_ext`.
@@ -205,8 +207,10 @@ impl RxClassification {
                 flow_type: 0,
                 fields: none(),
                 masks: none(),
+                padding: 0,
                 queue: 0,
                 location: 0,
+                padding_behind: 0,
             },
             rule_count: 0,
         }

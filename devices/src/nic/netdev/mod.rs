@@ -91,6 +91,11 @@ impl Netdev {
         Ok(self.flags()? & libc::IFF_UP != 0)
     }
 
+    /// Whether its administrator has it receive frames for others.
+    pub(super) fn is_promiscuous(&self) -> Result<bool, NicError> {
+        Ok(self.flags()? & libc::IFF_PROMISC != 0)
+    }
+
     /// Its Ethernet address.
     pub fn address(&self) -> Result<MacAddress, NicError> {
         let request = self.ask("read the address of", libc::SIOCGIFHWADDR)?;

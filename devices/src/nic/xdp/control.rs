@@ -29,7 +29,7 @@ pub struct XdpControl {
     /// Rules that have frames arrive at one queue.
     pub steering: Steering,
     /// How the NIC was told to leave polling to us, if it was.
-    pub busy_poll: Option<BusyPoll>,
+    pub _busy_poll: Option<BusyPoll>,
 }
 
 impl XdpControl {

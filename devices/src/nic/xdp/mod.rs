@@ -2,15 +2,22 @@
 //!
 //! An XDP program hands frames for claimed addresses to our sockets, one for each queue, and leaves the others to the
 //! host. Frames for groups go to both: the host has them first, and a packet socket of ours gets copies.
+//!
+//! A redirected frame says nothing of its checksums. One that its sender left undone, as stacks do at the other end of a
+//! virtual cable, looks like a wrong one, and the guest drops it: there, `ethtool -K PEER tx off` completes them.
 
 mod bpf;
 mod busy_poll;
 mod control;
+mod features;
+mod in_place;
 mod program;
 mod queue;
 mod receive;
 mod ring;
 mod socket;
+#[cfg(test)]
+mod tests;
 mod transmit;
 mod umem;
 
@@ -22,12 +29,15 @@ use super::kernel::memberships::Memberships;
 use super::kernel::socket as packet_socket;
 use super::netdev::{Netdev, Steering, errno_of};
 use super::{Capabilities, Nic, NicError, NicPort, Receive, Transmit};
+use crate::memory::GuestMemory;
 use crate::packet::OffloadFeatures;
 
 use busy_poll::BusyPoll;
 use control::XdpControl;
 use program::Program;
 use queue::Queue;
+use transmit::Limits;
+use umem::TX_ROOM;
 
 /// The most queues that one NIC is opened with.
 pub const MAX_XDP_QUEUES: u16 = 64;
@@ -65,6 +75,18 @@ pub enum Mode {
 /// # Errors
 /// If there is no such netdev or queue, or another program has it; if the kernel lacks what is needed.
 pub fn open(config: &XdpConfig) -> Result<Nic, NicError> {
+    open_with_guest_memory(config, &GuestMemory::default())
+}
+
+/// As [`open`], and what of a frame lies in this memory is sent from there: no frame is copied but its head.
+///
+/// All of the guest's memory is pinned, so it cannot be given back to the host, and is counted once for each queue. When
+/// its table changes, the NIC has to be opened again; until then frames from other memory are copied.
+/// [`Transmit::flush`] returns when the kernel has read the frames.
+///
+/// # Errors
+/// As [`open`]; and if the memory's files cannot be pinned.
+pub fn open_with_guest_memory(config: &XdpConfig, guest: &GuestMemory) -> Result<Nic, NicError> {
     let netdev = Netdev::open(&config.ifname)?;
     let queues = queues_of(config, &netdev)?;
     let frame_max = netdev.mtu()? as usize + ETHERNET_HEADER + VLAN_TAG;
@@ -75,7 +97,7 @@ pub fn open(config: &XdpConfig) -> Result<Nic, NicError> {
 
     let mut opened = Vec::new();
     for queue in queues {
-        let opened_queue = Queue::open(config.mode, &netdev, queue, frame_max)?;
+        let opened_queue = Queue::open(config.mode, &netdev, queue, frame_max, guest)?;
         program
             .serve(queue, &opened_queue.bound.socket)
             .map_err(|error| failed("have the XDP program know the sockets of", &netdev, &error))?;
@@ -96,12 +118,12 @@ pub fn open(config: &XdpConfig) -> Result<Nic, NicError> {
         steering: Steering::new(netdev.name())?,
         group: Arc::clone(&group),
         netdev,
-        busy_poll,
+        _busy_poll: busy_poll,
     };
-    let metadata = opened.iter().all(|queue| queue.metadata);
+    let limits: Vec<Limits> = opened.iter().map(|queue| queue.limits).collect();
     let mut pairs: Vec<(Box<dyn Receive>, Box<dyn Transmit>)> = Vec::new();
     for queue in opened {
-        let (mut receive, transmit) = queue.split(frame_max, metadata, config.busy_poll);
+        let (mut receive, transmit) = queue.split(config.busy_poll);
         if pairs.is_empty() {
             receive
                 .add_group(Arc::clone(&group), header_len)
@@ -110,7 +132,7 @@ pub fn open(config: &XdpConfig) -> Result<Nic, NicError> {
         pairs.push((Box::new(receive), Box::new(transmit)));
     }
     Ok(Nic {
-        port: NicPort::new(capabilities(frame_max, metadata), pairs),
+        port: NicPort::new(capabilities(&limits), pairs),
         control: Box::new(control),
     })
 }
@@ -132,16 +154,18 @@ fn queues_of(config: &XdpConfig, netdev: &Netdev) -> Result<Range<u32>, NicError
     Ok(config.first_queue..end)
 }
 
-fn capabilities(frame_max: usize, csum: bool) -> Capabilities {
+/// What all queues can do.
+fn capabilities(limits: &[Limits]) -> Capabilities {
+    let frame_max = limits.iter().map(|it| it.frame_max.min(it.parts_max * TX_ROOM));
     Capabilities {
         offloads: OffloadFeatures {
-            csum,
+            csum: limits.iter().all(|it| it.metadata),
             ..OffloadFeatures::NONE
         },
         receives_gso: false,
         // Frames are copied, so it does not matter how many pieces they lie in.
         pieces_max: usize::MAX,
-        frame_max,
+        frame_max: frame_max.min().unwrap_or(0),
     }
 }
 

@@ -78,6 +78,12 @@ impl XdpReceive {
         Ok(())
     }
 
+    /// How many frames the kernel can receive into.
+    #[cfg(test)]
+    pub fn frames_with_kernel(&mut self) -> u32 {
+        self.fill.pending()
+    }
+
     fn receive_from_ring(&mut self, arrivals: &mut Arrivals) -> bool {
         let before = arrivals.room();
         while arrivals.room() > 0
@@ -104,18 +110,20 @@ impl XdpReceive {
         let mut is_sound = parts as usize <= MAX_PARTS;
         for part in 0..parts {
             let Some(entry) = self.rx.peek(part) else { break };
-            self.held.push(entry.addr);
+            let (chunk, address) = place_of(entry.addr);
+            self.held.push(chunk);
             let len = entry.len as usize;
-            match self.umem.octets(entry.addr, len) {
+            match self.umem.octets(address, len) {
                 Some(octets) if is_sound && len > 0 => arrival.slices.push(Slice {
                     ptr: octets.as_ptr(),
                     len,
                 }),
-                _ => is_sound = false,
+                Some(_) => {}
+                None => is_sound = false,
             }
         }
         self.rx.advance(parts);
-        if !is_sound {
+        if !is_sound || arrival.slices.is_empty() {
             arrivals.cancel();
         }
     }
@@ -166,6 +174,14 @@ impl Receive for XdpReceive {
             None => self.socket.as_raw_fd(),
         })
     }
+}
+
+/// Where the frame's memory starts, and where its octets do: how far that is stands in the upper bits if chunks may lie
+/// anywhere (linux/if_xdp.h: `XSK_UNALIGNED_BUF_OFFSET_SHIFT`), else they are zero.
+fn place_of(address: u64) -> (u64, u64) {
+    const SHIFT: u32 = 48;
+    let chunk = address & ((1 << SHIFT) - 1);
+    (chunk, chunk + (address >> SHIFT))
 }
 
 /// A descriptor that is readable when one of two is: an epoll instance can itself be waited on.

@@ -220,3 +220,155 @@ impl<T> fmt::Debug for Consumer<T> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::fs::File;
+    use std::os::fd::{AsFd, FromRawFd};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LAYOUT: Layout = Layout {
+        producer: 0,
+        consumer: 64,
+        flags: 128,
+        entries: 192,
+        size: 8,
+    };
+
+    /// Both sides of a ring whose indexes start here, and its memory once more.
+    fn ring(start: u32) -> (Producer<u64>, Consumer<u64>, Mapping) {
+        // SAFETY: plain system call; the descriptor is ours.
+        let memory = unsafe { File::from_raw_fd(libc::memfd_create(c"ring".as_ptr(), libc::MFD_CLOEXEC)) };
+        memory.set_len(4096).unwrap();
+        let map = || Mapping::shared(memory.as_fd(), 0, 4096).unwrap();
+        let raw = map();
+        set(&raw, LAYOUT.producer, start);
+        set(&raw, LAYOUT.consumer, start);
+        (
+            Producer::new(map(), LAYOUT).unwrap(),
+            Consumer::new(map(), LAYOUT).unwrap(),
+            raw,
+        )
+    }
+
+    fn set(memory: &Mapping, offset: usize, value: u32) {
+        // SAFETY: it lies in the memory, aligned.
+        unsafe { memory.at::<AtomicU32>(offset, 1).unwrap().as_ref() }.store(value, Ordering::Release);
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Push(u32),
+        ShowEntries,
+        Take(u32),
+        GiveBack,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (1..10u32).prop_map(Step::Push),
+            Just(Step::ShowEntries),
+            (1..10u32).prop_map(Step::Take),
+            Just(Step::GiveBack),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_ring_is_a_queue_whose_ends_show_what_they_did_when_they_say_so(
+            start in prop_oneof![Just(0), Just(u32::MAX - 11), any::<u32>()],
+            steps in prop::collection::vec(step(), 1..200),
+        ) {
+            let (mut producer, mut consumer, _memory) = ring(start);
+            // Put in and not shown; shown and not taken; taken and not given back.
+            let (mut hidden, mut shown, mut taken) = (VecDeque::new(), VecDeque::new(), 0);
+            let mut number = 0u64;
+            for step in steps {
+                match step {
+                    Step::Push(count) => {
+                        let used = (hidden.len() + shown.len() + taken) as u32;
+                        prop_assert_eq!(producer.has_room(count), used + count <= LAYOUT.size);
+                        if producer.has_room(count) {
+                            for _ in 0..count {
+                                producer.push(number);
+                                hidden.push_back(number);
+                                number += 1;
+                            }
+                        }
+                    }
+                    Step::ShowEntries => {
+                        prop_assert_eq!(producer.publish(), !hidden.is_empty());
+                        shown.append(&mut hidden);
+                    }
+                    Step::Take(count) => {
+                        for ahead in 0..count {
+                            prop_assert_eq!(consumer.peek(ahead), shown.get(ahead as usize).copied());
+                        }
+                        let count = count.min(shown.len() as u32);
+                        consumer.advance(count);
+                        shown.drain(..count as usize);
+                        taken += count as usize;
+                    }
+                    Step::GiveBack => {
+                        consumer.publish();
+                        taken = 0;
+                        prop_assert_eq!(producer.pending() as usize, hidden.len() + shown.len());
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn an_index_of_the_other_side_is_never_followed_out_of_the_ring(
+            start: u32, theirs: u32, count in 0..100u32,
+        ) {
+            let (mut producer, mut consumer, memory) = ring(start);
+            set(&memory, LAYOUT.consumer, theirs);
+            prop_assert!(!producer.has_room(LAYOUT.size + 1));
+            prop_assert!(producer.pending() <= LAYOUT.size);
+            for _ in 0..count {
+                if producer.has_room(1) {
+                    producer.push(1);
+                }
+            }
+            set(&memory, LAYOUT.producer, theirs);
+            prop_assert_eq!(consumer.peek(LAYOUT.size), None);
+            for _ in 0..count {
+                if consumer.peek(0).is_some() {
+                    consumer.advance(1);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_ring_that_does_not_fit_in_its_memory_is_refused() {
+        for wrong in [
+            Layout { size: 512, ..LAYOUT },
+            Layout { size: 6, ..LAYOUT },
+            Layout {
+                entries: 196,
+                ..LAYOUT
+            },
+            Layout {
+                flags: 4096,
+                ..LAYOUT
+            },
+            Layout {
+                producer: usize::MAX - 3,
+                ..LAYOUT
+            },
+        ] {
+            assert!(
+                Producer::<u64>::new(Mapping::private(4096).unwrap(), wrong).is_none(),
+                "{wrong:?}"
+            );
+        }
+    }
+}

@@ -8,6 +8,7 @@ use libc::{sockaddr_xdp, xdp_desc, xdp_mmap_offsets, xdp_ring_offset, xdp_umem_r
 
 use super::ring::{Consumer, Layout, Producer};
 use super::umem::{CHUNK, Mapping, Umem};
+use crate::memory::GuestMemory;
 use crate::nic::kernel::socket::set_option;
 
 /// Entries of each ring, and frames each way.
@@ -70,10 +71,10 @@ pub struct Bound {
 }
 
 impl Socket {
-    /// Opens a socket with memory of its own and binds it. The error says which step failed.
-    pub fn bind(binding: &Binding) -> Result<Bound, (&'static str, io::Error)> {
+    /// Opens a socket with memory of its own, and a guest's, and binds it. The error says which step failed.
+    pub fn bind(binding: &Binding, guest: &GuestMemory) -> Result<Bound, (&'static str, io::Error)> {
         let step = |name| move |error| (name, error);
-        let umem = Umem::new(RING_SIZE).map_err(step("make memory for frames of"))?;
+        let umem = Umem::new(RING_SIZE, guest).map_err(step("make memory for frames of"))?;
         let fd = open().map_err(step("open an AF_XDP socket for"))?;
         register(&fd, &umem, binding.metadata).map_err(step("register memory for frames of"))?;
         for ring in [
@@ -201,8 +202,12 @@ fn register(fd: &OwnedFd, umem: &Umem, metadata: bool) -> io::Result<()> {
         flags: 0,
         tx_metadata_len: 0,
     };
+    if umem.has_guest() {
+        // A guest's buffers lie where they lie.
+        registration.flags |= libc::XDP_UMEM_UNALIGNED_CHUNK_FLAG;
+    }
     if metadata {
-        registration.flags = libc::XDP_UMEM_TX_METADATA_LEN;
+        registration.flags |= libc::XDP_UMEM_TX_METADATA_LEN;
         registration.tx_metadata_len = size_of::<TxMetadata>() as u32;
     }
     set_option(fd.as_raw_fd(), libc::SOL_XDP, libc::XDP_UMEM_REG, &registration)

@@ -1,10 +1,12 @@
-//! The transmitting side of a queue: frames are copied into memory of ours and put into the transmit ring.
+//! The transmitting side of a queue: frames are copied into memory of ours, or sent from a guest's.
 
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use libc::xdp_desc;
 
+use super::in_place::{Piece, cut};
 use super::ring::{Consumer, Producer};
 use super::socket::{Socket, TxMetadata};
 use super::umem::{Frames, TX_HEADROOM, TX_ROOM, Umem};
@@ -19,6 +21,19 @@ const PATIENCE: u32 = 8;
 /// Frames that one system call sends before Linux 6.17 (`TX_BATCH_SIZE`), which shows its progress only at the end.
 const KERNEL_BATCH: u32 = 32;
 const ETHERNET_HEADER: usize = 14;
+/// How long the end of a burst waits for the kernel to read a guest's memory.
+const LENDING: Duration = Duration::from_millis(10);
+
+/// What can be sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// The longest frame.
+    pub frame_max: usize,
+    /// The most parts of one.
+    pub parts_max: usize,
+    /// Checksums may be left to the kernel.
+    pub metadata: bool,
+}
 
 /// The transmitting side.
 #[derive(Debug)]
@@ -28,9 +43,13 @@ pub struct XdpTransmit {
     frames: Frames,
     umem: Arc<Umem>,
     socket: Arc<Socket>,
-    frame_max: usize,
-    metadata: bool,
+    limits: Limits,
     state: State,
+    /// Frames that the kernel took and dropped, since somebody asked.
+    dropped: u64,
+    /// Pieces of a guest's memory that the kernel may still read.
+    lent: u32,
+    pieces: Vec<Piece>,
 }
 
 /// What the kernel said last.
@@ -44,14 +63,13 @@ enum State {
 }
 
 impl XdpTransmit {
-    /// The transmitting side of a socket, for frames up to `frame_max`; with `metadata` it leaves checksums to the kernel.
+    /// The transmitting side of a socket.
     pub fn new(
         socket: Arc<Socket>,
         umem: Arc<Umem>,
         tx: Producer<xdp_desc>,
         completion: Consumer<u64>,
-        frame_max: usize,
-        metadata: bool,
+        limits: Limits,
     ) -> XdpTransmit {
         XdpTransmit {
             tx,
@@ -59,51 +77,93 @@ impl XdpTransmit {
             frames: umem.to_send(),
             umem,
             socket,
-            frame_max,
-            metadata,
+            limits,
             state: State::Ready,
+            dropped: 0,
+            lent: 0,
+            pieces: Vec::with_capacity(MAX_PARTS),
         }
     }
 
-    /// Makes sure that a frame of this many parts can be taken.
-    fn reserve(&mut self, parts: usize) -> bool {
-        self.has_room(parts)
+    /// How many frames are not on their way.
+    #[cfg(test)]
+    pub fn frames_here(&mut self) -> usize {
+        self.reap();
+        self.frames.len()
+    }
+
+    /// Makes sure that this many chunks and entries can be taken.
+    fn reserve(&mut self, chunks: usize, entries: usize) -> Result<(), Refusal> {
+        let has_room = self.has_room(chunks, entries)
             || {
                 self.reap();
-                self.has_room(parts)
+                self.has_room(chunks, entries)
             }
             || {
                 self.flush();
                 self.reap();
-                self.has_room(parts)
-            }
+                self.has_room(chunks, entries)
+            };
+        match self.state {
+            _ if has_room => Ok(()),
+            State::Ready => Err(Refusal::Full),
+            State::Down | State::Gone => Err(Refusal::NotReady),
+        }
     }
 
-    fn has_room(&mut self, parts: usize) -> bool {
-        self.frames.len() >= parts && self.tx.has_room(parts as u32)
+    fn has_room(&mut self, chunks: usize, entries: usize) -> bool {
+        self.frames.len() >= chunks && self.tx.has_room(entries as u32)
     }
 
     /// Takes the memory of frames back that have been sent.
     fn reap(&mut self) {
         let mut count = 0;
         while let Some(address) = self.completion.peek(count) {
-            self.frames.give(address);
+            if !self.frames.give(address) {
+                self.lent = self.lent.saturating_sub(1);
+            }
             count += 1;
         }
         self.completion.advance(count);
         self.completion.publish();
     }
 
-    /// Copies octets from `offset` of the frame into memory of ours, and puts that into the ring.
-    fn push(&mut self, frame: &Frame, offset: usize) -> bool {
-        let len = TX_ROOM.min(frame.len() - offset);
-        let Some(chunk) = self.frames.take() else {
-            return false;
-        };
+    /// Copies a frame and puts it into the ring.
+    fn copy(&mut self, frame: &Frame) -> Result<(), Refusal> {
+        let parts = frame.len().div_ceil(TX_ROOM);
+        if parts > self.limits.parts_max {
+            return Err(Refusal::TooLong);
+        }
+        self.reserve(parts, parts)?;
+        for part in 0..parts {
+            let offset = part * TX_ROOM;
+            let len = TX_ROOM.min(frame.len() - offset);
+            self.push_copy(frame, offset, len)?;
+        }
+        Ok(())
+    }
+
+    /// Copies a frame's head and puts it into the ring, followed by the pieces of its tail, which stay where they are.
+    fn lend(&mut self, frame: &Frame) -> Result<(), Refusal> {
+        let count = self.pieces.len();
+        self.reserve(1, 1 + count)?;
+        self.push_copy(frame, 0, frame.head().len())?;
+        for (index, piece) in self.pieces.iter().enumerate() {
+            self.tx.push(xdp_desc {
+                addr: piece.address,
+                len: piece.len,
+                options: if index + 1 < count { libc::XDP_PKT_CONTD } else { 0 },
+            });
+        }
+        self.lent += count as u32;
+        Ok(())
+    }
+
+    /// Copies octets of a frame and puts them into the ring.
+    fn push_copy(&mut self, frame: &Frame, offset: usize, len: usize) -> Result<(), Refusal> {
+        let chunk = self.frames.take().ok_or(Refusal::Full)?;
         let address = chunk + TX_HEADROOM as u64;
-        let Some(octets) = self.umem.octets(address, len) else {
-            return false;
-        };
+        let octets = self.umem.octets(address, len).ok_or(Refusal::Failed)?;
         // SAFETY: the octets are mapped, and nobody uses the chunk before it is in the ring.
         let octets = unsafe { std::slice::from_raw_parts_mut(octets.as_ptr(), len) };
         copy(frame, offset, octets);
@@ -120,7 +180,7 @@ impl XdpTransmit {
             len: len as u32,
             options,
         });
-        true
+        Ok(())
     }
 
     fn ask_for_checksum(&self, address: u64, frame: &Frame) {
@@ -147,8 +207,11 @@ impl XdpTransmit {
             if self.state != State::Ready || result.is_ok() && self.socket.zero_copy {
                 return;
             }
-            // EBUSY: a frame was dropped behind the NIC's back, such as one that is too long for the other end of a
-            // virtual link. EAGAIN, ENOBUFS: the kernel stopped half-way. Whatever it says, what it took is taken.
+            // EBUSY: a frame was dropped on its way out, such as one that is too long for the other end of a virtual link.
+            // EAGAIN, ENOBUFS: the kernel stopped half-way. Whatever it says, what it took is taken.
+            if is(&result, libc::EBUSY) {
+                self.dropped += 1;
+            }
             match self.tx.pending() {
                 now if now < pending => pending = now,
                 _ => patience -= 1,
@@ -157,35 +220,48 @@ impl XdpTransmit {
     }
 }
 
+impl XdpTransmit {
+    /// Whether the kernel has read what was lent to it: in copy mode that is when it takes an entry.
+    fn is_read(&mut self) -> bool {
+        self.lent == 0 || !self.socket.zero_copy && self.tx.pending() == 0
+    }
+
+    /// Waits until a guest may have its memory back.
+    fn settle(&mut self) {
+        let end = Instant::now() + LENDING;
+        while !self.is_read() && self.state == State::Ready && Instant::now() < end {
+            self.wake();
+            self.reap();
+        }
+    }
+}
+
 impl Transmit for XdpTransmit {
     fn transmit(&mut self, frame: &Frame) -> Result<(), Refusal> {
         let len = frame.len();
-        let parts = len.div_ceil(TX_ROOM);
-        if self.state == State::Gone {
+        // What waits says whether the netdev is up again, so that no more than one burst waits for that.
+        if self.state == State::Down {
+            self.wake();
+        }
+        if self.state != State::Ready {
             return Err(Refusal::NotReady);
         }
-        if len > self.frame_max || parts > MAX_PARTS {
+        if len > self.limits.frame_max {
             return Err(Refusal::TooLong);
         }
         // The kernel's transmit stops for good at a frame without an Ethernet header.
         if len < ETHERNET_HEADER {
             return Err(Refusal::Failed);
         }
-        if frame.offload.needs_csum && !self.metadata {
+        if frame.offload.needs_csum && !self.limits.metadata {
             return Err(Refusal::BadOffload);
         }
-        if !self.reserve(parts) {
-            return Err(match self.state {
-                State::Ready => Refusal::Full,
-                State::Down | State::Gone => Refusal::NotReady,
-            });
+        let head = frame.head().len();
+        let in_place = self.umem.has_guest() && (ETHERNET_HEADER..=TX_ROOM).contains(&head);
+        match in_place && cut(&self.umem, frame, self.limits.parts_max, &mut self.pieces) {
+            true => self.lend(frame),
+            false => self.copy(frame),
         }
-        for part in 0..parts {
-            if !self.push(frame, part * TX_ROOM) {
-                return Err(Refusal::Failed);
-            }
-        }
-        Ok(())
     }
 
     fn flush(&mut self) {
@@ -193,7 +269,21 @@ impl Transmit for XdpTransmit {
         if self.tx.needs_wakeup() {
             self.wake();
         }
+        if self.lent > 0 {
+            self.settle();
+        }
     }
+
+    fn refused(&mut self) -> Option<(Refusal, u64)> {
+        let dropped = std::mem::take(&mut self.dropped);
+        (dropped > 0).then_some((Refusal::Failed, dropped))
+    }
+}
+
+fn is(result: &io::Result<()>, errno: i32) -> bool {
+    result
+        .as_ref()
+        .is_err_and(|error| error.raw_os_error() == Some(errno))
 }
 
 fn state_after(result: &io::Result<()>) -> State {

@@ -1,8 +1,11 @@
 //! The memory that frames lie in on their way from and to the kernel, and the frames of it that nobody uses.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
+
+use crate::memory::{GuestMemory, Region};
 
 /// The size of one frame's room: a page, the most that the kernel takes without huge pages.
 pub const CHUNK: usize = 4096;
@@ -12,6 +15,8 @@ pub const RX_ROOM: usize = CHUNK - 256;
 pub const TX_HEADROOM: usize = 64;
 /// How much of a frame to be sent a chunk holds.
 pub const TX_ROOM: usize = CHUNK - TX_HEADROOM;
+
+const ACCESS: i32 = libc::PROT_READ | libc::PROT_WRITE;
 
 /// A run of mapped memory, unmapped when it is dropped.
 #[derive(Debug)]
@@ -38,12 +43,35 @@ impl Mapping {
     }
 
     fn map(len: usize, flags: i32, fd: i32, offset: libc::off_t) -> io::Result<Mapping> {
-        let access = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: a new mapping at an address of the kernel's choice.
-        let start = unsafe { libc::mmap(std::ptr::null_mut(), len, access, flags, fd, offset) };
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), len, ACCESS, flags, fd, offset) };
         match NonNull::new(start.cast()) {
             Some(start) if start.as_ptr() != libc::MAP_FAILED.cast() => Ok(Mapping { start, len }),
             _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Puts a part of a file in place of octets from `offset` on.
+    fn replace(&self, offset: usize, len: usize, file: &File, file_offset: u64) -> io::Result<()> {
+        let misfit = || io::Error::from_raw_os_error(libc::EINVAL);
+        let place = self.at::<u8>(offset, len).ok_or_else(misfit)?;
+        let file_offset = libc::off_t::try_from(file_offset).map_err(|_| misfit())?;
+        let flags = libc::MAP_SHARED | libc::MAP_FIXED;
+        // SAFETY: the range lies in this mapping, which nobody uses yet.
+        let start = unsafe {
+            libc::mmap(
+                place.as_ptr().cast(),
+                len,
+                ACCESS,
+                flags,
+                file.as_raw_fd(),
+                file_offset,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(())
         }
     }
 
@@ -71,26 +99,73 @@ impl Drop for Mapping {
     }
 }
 
-/// The memory of one queue: frames to be received first, then frames to be sent.
+/// The memory of one queue: frames to be received, frames to be sent, then a guest's memory if frames are sent from it.
 #[derive(Debug)]
 pub struct Umem {
     memory: Mapping,
     frames: usize,
+    guest: Vec<Shown>,
+    /// Keeps the places where the guest's memory is mapped a first time from becoming something else.
+    _regions: GuestMemory,
+}
+
+/// A region of a guest's memory: where it is mapped for everyone, and where it is in ours.
+#[derive(Debug)]
+struct Shown {
+    host: usize,
+    len: usize,
+    at: usize,
 }
 
 impl Umem {
-    /// Memory for this many frames each way.
-    pub fn new(frames: u32) -> io::Result<Umem> {
+    /// Memory for this many frames each way, and all of a guest's. That is present and pinned from then on.
+    pub fn new(frames: u32, guest: &GuestMemory) -> io::Result<Umem> {
         let frames = frames as usize;
+        let mut len = 2 * frames * CHUNK;
+        let mut shown = Vec::new();
+        for region in guest.regions() {
+            let region_len = region.spec.size as usize;
+            shown.push(Shown {
+                host: region.host(),
+                len: region_len,
+                at: len,
+            });
+            let pages = region_len.checked_next_multiple_of(CHUNK);
+            let end = pages.and_then(|pages| len.checked_add(pages));
+            len = end.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
+        }
+        let memory = match shown.first() {
+            None => Mapping::private(len)?,
+            Some(_) => Mapping::map(len, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)?,
+        };
+        for (region, place) in guest.regions().iter().zip(&shown) {
+            show(&memory, region, place)?;
+        }
         Ok(Umem {
-            memory: Mapping::private(2 * frames * CHUNK)?,
+            memory,
             frames,
+            guest: shown,
+            _regions: guest.clone(),
         })
     }
 
     /// All of it, for the kernel.
     pub fn memory(&self) -> &Mapping {
         &self.memory
+    }
+
+    /// Whether frames can be sent from a guest's memory.
+    pub fn has_guest(&self) -> bool {
+        !self.guest.is_empty()
+    }
+
+    /// The address of octets of the guest, and how many follow in the same region.
+    #[inline]
+    pub fn address_of(&self, octets: *const u8) -> Option<(u64, usize)> {
+        self.guest.iter().find_map(|region| {
+            let offset = (octets as usize).wrapping_sub(region.host);
+            (offset < region.len).then(|| ((region.at + offset) as u64, region.len - offset))
+        })
     }
 
     /// The frames to receive into.
@@ -108,6 +183,13 @@ impl Umem {
     pub fn octets(&self, address: u64, len: usize) -> Option<NonNull<u8>> {
         self.memory.at(usize::try_from(address).ok()?, len)
     }
+}
+
+fn show(memory: &Mapping, region: &Region, place: &Shown) -> io::Result<()> {
+    let file = region
+        .file()
+        .ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))?;
+    memory.replace(place.at, place.len, file, region.spec.file_offset)
 }
 
 /// The frames of one direction that are not on their way, by their address in the memory.
@@ -141,13 +223,14 @@ impl Frames {
         self.free.pop()
     }
 
-    /// Gives the one back that an address lies in. What is not of this direction is forgotten.
+    /// Gives the one back that an address lies in. False, and nothing is done, if that is not of this direction.
     #[inline]
-    pub fn give(&mut self, address: u64) {
+    pub fn give(&mut self, address: u64) -> bool {
         let chunk = address & !(CHUNK as u64 - 1);
         let is_ours = (self.start..self.end).contains(&chunk);
         if is_ours && self.free.len() < self.free.capacity() {
             self.free.push(chunk);
         }
+        is_ours
     }
 }

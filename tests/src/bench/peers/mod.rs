@@ -30,6 +30,14 @@ pub enum Kind {
     NetkitdCrowd,
     /// DPDK's testpmd in io mode between two net_vhost ports.
     Dpdk,
+    /// netkitd with two guests behind AF_XDP uplinks that are wired to each other.
+    NetkitdXdp,
+    /// netkitd with two guests behind uplinks by packet sockets that are wired to each other.
+    NetkitdPackets,
+    /// DPDK's testpmd in io mode between two net_vhost ports and two AF_XDP ports that are wired to each other.
+    DpdkXdp,
+    /// The same with packet sockets (net_af_packet).
+    DpdkPackets,
     /// Open vSwitch with DPDK, one flow each way.
     Ovs,
     /// The stock rust-vmm daemon with a small back end.
@@ -42,11 +50,15 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 8] = [
+    pub const ALL: [Kind; 12] = [
         Kind::Netkitd,
         Kind::NetkitdPolicy,
         Kind::NetkitdCrowd,
         Kind::Dpdk,
+        Kind::NetkitdXdp,
+        Kind::NetkitdPackets,
+        Kind::DpdkXdp,
+        Kind::DpdkPackets,
         Kind::Ovs,
         Kind::Stock,
         Kind::Veth,
@@ -60,6 +72,10 @@ impl Kind {
             Kind::NetkitdPolicy => "netkitd-policy",
             Kind::NetkitdCrowd => "netkitd-crowd",
             Kind::Dpdk => "dpdk",
+            Kind::NetkitdXdp => "netkitd-xdp",
+            Kind::NetkitdPackets => "netkitd-packets",
+            Kind::DpdkXdp => "dpdk-xdp",
+            Kind::DpdkPackets => "dpdk-packets",
             Kind::Ovs => "ovs",
             Kind::Stock => "stock",
             Kind::Veth => "veth",
@@ -74,6 +90,10 @@ impl Kind {
             Kind::NetkitdPolicy => "netkitd with a program",
             Kind::NetkitdCrowd => "netkitd among 1,000 devices",
             Kind::Dpdk => "DPDK vhost, io",
+            Kind::NetkitdXdp => "netkitd, AF_XDP",
+            Kind::NetkitdPackets => "netkitd, packet sockets",
+            Kind::DpdkXdp => "DPDK vhost, net_af_xdp",
+            Kind::DpdkPackets => "DPDK vhost, net_af_packet",
             Kind::Ovs => "OVS-DPDK",
             Kind::Stock => "rust-vmm's daemon",
             Kind::Veth => "kernel veth",
@@ -88,7 +108,11 @@ impl Kind {
 
     /// Whether it is one of ours.
     pub fn is_ours(self) -> bool {
-        matches!(self, Kind::Netkitd | Kind::NetkitdPolicy | Kind::NetkitdCrowd)
+        use Kind::{Netkitd, NetkitdCrowd, NetkitdPackets, NetkitdPolicy, NetkitdXdp};
+        matches!(
+            self,
+            Netkitd | NetkitdPolicy | NetkitdCrowd | NetkitdXdp | NetkitdPackets
+        )
     }
 
     /// Whether it has vhost-user sockets.
@@ -121,6 +145,11 @@ enum Program {
         super::testpmd::Testpmd,
         #[allow(dead_code, reason = "holds the sockets")] TempDir,
     ),
+    TestpmdWithNics(
+        super::testpmd::Testpmd,
+        #[allow(dead_code, reason = "holds the sockets")] TempDir,
+        #[allow(dead_code, reason = "holds the netdevs")] super::veth::Veth,
+    ),
     Processes(
         Vec<Process>,
         #[allow(dead_code, reason = "holds the sockets")] TempDir,
@@ -131,11 +160,13 @@ impl Peer {
     /// Starts a back end.
     pub fn start(kind: Kind, huge_pages: bool) -> Result<Peer> {
         match kind {
-            Kind::Netkitd | Kind::NetkitdPolicy | Kind::NetkitdCrowd => netkitd::start(kind),
+            _ if kind.is_ours() => netkitd::start(kind),
+            Kind::DpdkXdp => dpdk::start_with_nics(kind, "net_af_xdp", huge_pages),
+            Kind::DpdkPackets => dpdk::start_with_nics(kind, "net_af_packet", huge_pages),
             Kind::Dpdk => dpdk::start(huge_pages),
             Kind::Ovs => ovs::start(huge_pages),
             Kind::Stock => stock::start(),
-            Kind::Veth | Kind::Netkit => Err(Error::Missing(format!("{} is no back end", kind.title()))),
+            _ => Err(Error::Missing(format!("{} is no back end", kind.title()))),
         }
     }
 
@@ -143,7 +174,7 @@ impl Peer {
     pub fn process(&self) -> &Process {
         match &self.program {
             Program::Netkitd(daemon, _) => daemon.process(),
-            Program::Testpmd(testpmd, _) => testpmd.process(),
+            Program::Testpmd(testpmd, _) | Program::TestpmdWithNics(testpmd, ..) => testpmd.process(),
             Program::Processes(processes, _) => &processes[0],
         }
     }

@@ -2,10 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
+use netkit_api::{
+    AfXdpMode, AfXdpNic, AttachmentSpec, KernelNic, NicSpec, Share, SocketMode, UplinkCreate, UplinkSpec,
+};
+
 use super::super::share::Habit;
+use super::super::veth::Veth;
 use super::super::{BACK_END_CPU, Error, Result};
 use super::{Kind, Peer, Program};
-use crate::driver::{NetDriver, Pair, Setup};
+use crate::driver::{NetDriver, Pair, PairConfig, Setup};
 use crate::netkitd::Netkitd;
 use crate::programs::{Programs, compile};
 use vmm_glue::client::End;
@@ -22,12 +27,17 @@ pub enum Resident {
     Nothing,
     /// The program, by its id.
     Program(String),
+    /// What is between the uplinks of two pairs.
+    Veth(#[allow(dead_code, reason = "holds the netdevs")] Veth),
     /// Guests that send nothing.
     Crowd(#[allow(dead_code, reason = "holds the connections")] Vec<(NetDriver, NetDriver)>),
 }
 
 pub fn start(kind: Kind) -> Result<Peer> {
     let daemon = daemon();
+    if matches!(kind, Kind::NetkitdXdp | Kind::NetkitdPackets) {
+        return start_with_uplinks(kind, daemon);
+    }
     let pair = Pair::new(&daemon, "nk");
     let resident = match kind {
         Kind::NetkitdPolicy => attach_policy(&daemon, &pair)?,
@@ -43,6 +53,52 @@ pub fn start(kind: Kind) -> Result<Peer> {
         // It polls while frames come, and a moment longer.
         habit: Habit::Sleeps,
         program: Program::Netkitd(Box::new(daemon), Box::new(resident)),
+    })
+}
+
+/// Two guests, each behind an uplink of its own. The two NICs are wired to each other.
+fn start_with_uplinks(kind: Kind, daemon: Netkitd) -> Result<Peer> {
+    let veth = Veth::new(if kind == Kind::NetkitdXdp { "nkbx" } else { "nkbp" })?;
+    let end = |index: usize| {
+        let pair = Pair::unattached(&daemon, &format!("nk{index}"), PairConfig::default());
+        let (ifname, name) = (veth.ends[index].clone(), format!("up{index}"));
+        let nic = match kind {
+            Kind::NetkitdXdp => NicSpec::AfXdp(AfXdpNic {
+                ifname,
+                queue: 0,
+                queues: None,
+                mode: AfXdpMode::Auto,
+                busy_poll: false,
+            }),
+            _ => NicSpec::Kernel(KernelNic { ifname, queues: None }),
+        };
+        let uplink = UplinkCreate {
+            name: name.clone(),
+            nic,
+            domain: None,
+            ifindex: None,
+        };
+        let spec = AttachmentSpec::Uplink(UplinkSpec {
+            uplink: name,
+            share: Share::None,
+            addresses: Vec::new(),
+        });
+        let client = daemon.client();
+        let wired = client
+            .create_uplink(&uplink)
+            .and_then(|()| client.attach(&pair.a.device, &spec));
+        wired.map_err(|error| Error::Missing(error.to_string()))?;
+        pair.b.attach(SocketMode::Server, 1);
+        Ok(pair.b.socket)
+    };
+    let sockets = [end(0)?, end(1)?];
+    Ok(Peer {
+        kind,
+        sockets,
+        connects: false,
+        forwarding: "worker-",
+        habit: Habit::Sleeps,
+        program: Program::Netkitd(Box::new(daemon), Box::new(Resident::Veth(veth))),
     })
 }
 

@@ -67,7 +67,7 @@ impl Sysfs {
             device: hex("device")? as u16,
             class: hex("class")?,
             driver: link(directory.join("driver")),
-            netdevs: list(directory.join("net")),
+            netdevs: netdevs(&directory),
             iommu_group,
             siblings: self.siblings(address, iommu_group),
             reset_methods: read(directory.join("reset_method"))
@@ -111,6 +111,16 @@ impl PciDevice {
     pub fn id(&self) -> String {
         format!("{:04x}:{:04x}", self.vendor, self.device)
     }
+}
+
+/// The netdevs of a device; those of a virtio device are the ones of the device on the virtio bus below it.
+fn netdevs(directory: &Path) -> Vec<String> {
+    let below = list(directory)
+        .into_iter()
+        .filter(|name| name.starts_with("virtio"));
+    let mut netdevs = list(directory.join("net"));
+    netdevs.extend(below.flat_map(|name| list(directory.join(name).join("net"))));
+    netdevs
 }
 
 /// A file's text without white space around it.

@@ -129,6 +129,14 @@ fn a_device_is_described() {
 }
 
 #[test]
+fn the_netdev_of_a_virtio_device_is_found_below_its_own_bus() {
+    let host = Host::new();
+    host.remove(&device(NIC, "net"));
+    host.file(&device(NIC, "virtio3/net/eth1/mtu"), "1500\n");
+    assert_eq!(host.sysfs.device(&nic()).unwrap().netdevs, ["eth1"]);
+}
+
+#[test]
 fn a_nic_that_nobody_needs_may_be_taken_and_its_netdev_is_named() {
     let host = Host::new();
     let found = preflight(&host.sysfs, &nic(), &[("eth0", "up0")]);
