@@ -74,7 +74,7 @@ pub enum Error {
     NotGivenBack {
         address: String,
         plug: PlugError,
-        client: ClientError,
+        client: Box<ClientError>,
     },
     #[error(
         "Error: {plug}. {address} is still with vfio-pci: if the guest has not got it, \"nkctl nic return {address}\" \
@@ -90,8 +90,15 @@ impl Error {
             // A bad command line, too, though only the map shows it.
             Error::MapData(_) => 255,
             Error::Client(ClientError::Refused(_)) | Error::Stopped(_) => 2,
-            Error::Plug(PlugError::Refused { .. }) => 2,
-            Error::NotPassable { .. } | Error::GivenBack { .. } => 2,
+            Error::Plug(plug)
+            | Error::GivenBack { plug, .. }
+            | Error::NotGivenBack { plug, .. }
+            | Error::StillPassed { plug, .. }
+                if plug.is_refusal() =>
+            {
+                2
+            }
+            Error::NotPassable { .. } => 2,
             _ => 1,
         }
     }

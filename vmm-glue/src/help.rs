@@ -10,8 +10,8 @@ where  OBJECT := { link | attach | detach | drops | vm | prog | map | net | trac
                     -a[pi] SOCKET }
 
        nkctl link { add | set | change | delete | show } ...
-       nkctl attach DEV { vhost-user path SOCKET [ mode { server | client } ] [ queues N ] | tap [ ifname NAME ] |
-                          uplink NAME [ { mac LLADDR... | ip PREFIX... } ] }
+       nkctl attach DEV { vhost-user path SOCKET [ mode { server | client } ] [ queues N ] |
+                          tap [ ifname NAME ] | uplink NAME [ { mac LLADDR... | ip PREFIX... } ] }
        nkctl detach DEV
        nkctl drops [ DEV ]
        nkctl vm args DEV { qemu | cloud-hypervisor | libvirt }
@@ -192,9 +192,9 @@ PROG := { [ id ] ID | [ name ] NAME | tag TAG }
 X := { PROG | link ID }
 
 Programs of a list run in its order, netkit_primary for what the primary device sends, netkit_peer
-for what its peer sends. With tcx_ingress and tcx_egress, DEV is an uplink, and the programs see
-what it receives and what it sends. before and after without X are the front and the end of the list; a new
-program goes to the end by default. With link the program is held by a BPF link, see
+for what its peer sends. With tcx_ingress and tcx_egress DEV is an uplink, and they run for what it
+receives and for what it sends. before and after without X are the front and the end of the list; a
+new program goes to the end by default. With link the program is held by a BPF link, see
 \"nkctl link help bpf\". expected-revision refuses the change if the list has changed meanwhile; -d
 shows revisions.
 ";
@@ -276,7 +276,7 @@ KIND := { kernel [ dev ] IFNAME [ queues N ] |
           macvtap [ dev ] IFNAME [ link LOWER ] [ mode { bridge | vepa | private | passthru } ]
                   [ queues N ] |
           af_xdp [ dev ] IFNAME [ queue N ] [ queues N ] [ mode { auto | zero-copy | copy } ]
-                  [ busy-poll { on | off } ] |
+                  [ busy-poll { off | on } ] |
           vfio [ dev ] ADDRESS [ queues N ] [ bind ] [ unsafe-noiommu ] }
 (first values are the defaults if nothing is specified)
 

@@ -3,7 +3,6 @@
 mod pass;
 mod show;
 
-use netkit_api::NicPass;
 use vmm_glue::Client;
 
 use crate::cli::Options;

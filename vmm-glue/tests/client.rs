@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use fake::{FakeDaemon, device, problem};
 use netkit_api::{
-    AttachmentKind, AttachmentSpec, Daemon, DeviceCreate, DeviceSet, NetkitChange, Policy, TapSpec,
+    AttachmentKind, AttachmentSpec, Daemon, DeviceCreate, DeviceSet, LeaseCreate, NetkitChange, NicPass,
+    NicSpec, Policy, QueueKind, TapNic, TapSpec, UplinkCreate, UplinkSet,
 };
 use serde_json::{Value, json};
 use vmm_glue::{Client, ClientError};
@@ -65,6 +66,82 @@ fn every_call_has_its_method_path_and_body() -> Result<(), ClientError> {
             "GET /v1/drops",
             "GET /v1/devices/nk0/drops",
             "GET /v1/daemon",
+        ]
+    );
+    Ok(())
+}
+
+#[test]
+fn every_call_about_uplinks_and_nics_has_its_method_and_path() -> Result<(), ClientError> {
+    let done = || (204, Value::Null);
+    let nic = || {
+        let nic = json!({
+            "address": "0000:03:00.0", "id": "8086:10c9", "driver": "igb", "netdevs": [], "iommu_group": null,
+            "siblings": [], "supported": null, "user": "host", "refusals": [], "warnings": [],
+        });
+        (200, nic)
+    };
+    let fake = FakeDaemon::answering([
+        (200, json!([])),
+        problem(404, ("ENODEV", 19), "there is no uplink"),
+        (201, Value::Null),
+        done(),
+        done(),
+        (201, json!({"queue": 1, "steered": true, "reason": null})),
+        (200, json!([nic().1])),
+        nic(),
+        nic(),
+        nic(),
+    ]);
+    let client = Client::new(fake.socket());
+    assert_eq!(client.uplinks()?, []);
+    assert!(
+        client
+            .uplink("wan 0")
+            .is_err_and(|error| error.is_no_such_device())
+    );
+    let tap = TapNic {
+        ifname: "tap0".into(),
+        queues: None,
+    };
+    client.create_uplink(&UplinkCreate {
+        name: "wan".into(),
+        nic: NicSpec::Tap(tap),
+        domain: None,
+        ifindex: None,
+    })?;
+    client.set_uplink("wan", &UplinkSet::default())?;
+    client.delete_uplink("wan")?;
+    let lease = LeaseCreate {
+        uplink: "wan".into(),
+        queue: 15,
+        domain: None,
+        kind: QueueKind::Rx,
+    };
+    assert_eq!(client.lease("nk0", &lease)?.queue, 1);
+    assert_eq!(client.nics()?.len(), 1);
+    assert_eq!(client.nic("0000:03:00.0")?.driver.as_deref(), Some("igb"));
+    assert_eq!(client.pass_nic("0000:03:00.0", &NicPass::default())?.user, "host");
+    assert_eq!(client.give_back_nic("0000:03:00.0")?.user, "host");
+    let requests = fake.requests();
+    assert_eq!(
+        requests[2].body,
+        json!({"name": "wan", "nic": {"kind": "tap", "ifname": "tap0", "queues": null}, "domain": null, "ifindex": null})
+    );
+    let lines: Vec<String> = requests.into_iter().map(|request| request.line).collect();
+    assert_eq!(
+        lines,
+        [
+            "GET /v1/uplinks",
+            "GET /v1/uplinks/wan%200",
+            "POST /v1/uplinks",
+            "PATCH /v1/uplinks/wan",
+            "DELETE /v1/uplinks/wan",
+            "POST /v1/devices/nk0/leases",
+            "GET /v1/nics",
+            "GET /v1/nics/0000%3A03%3A00.0",
+            "PUT /v1/nics/0000%3A03%3A00.0/pass",
+            "DELETE /v1/nics/0000%3A03%3A00.0/pass",
         ]
     );
     Ok(())

@@ -184,7 +184,7 @@ pub async fn device_lists(
 
 /// Attaches a program to a list of a pair, by its primary.
 #[utoipa::path(post, path = "/v1/devices/{name}/lists/{list}", operation_id = "attach_program",
-    params(("name" = String, Path), ("list" = String, Path, description = "`primary` or `peer`")), request_body = api::ProgramAttach,
+    params(("name" = String, Path), ("list" = String, Path, description = "`primary` or `peer`; of an uplink `tcx_ingress` or `tcx_egress`")), request_body = api::ProgramAttach,
     responses((status = 200, description = "Attached", body = api::ProgramAttached), (status = "default", response = Refusal)))]
 pub async fn attach(
     State(control): State<ControlHandle>,
@@ -200,7 +200,7 @@ pub async fn attach(
 
 /// Detaches a program from a list of a pair.
 #[utoipa::path(post, path = "/v1/devices/{name}/lists/{list}/detach", operation_id = "detach_program",
-    params(("name" = String, Path), ("list" = String, Path, description = "`primary` or `peer`")), request_body = api::ProgramDetach,
+    params(("name" = String, Path), ("list" = String, Path, description = "`primary` or `peer`; of an uplink `tcx_ingress` or `tcx_egress`")), request_body = api::ProgramDetach,
     responses((status = 204, description = "Done"), (status = "default", response = Refusal)))]
 pub async fn detach(
     State(control): State<ControlHandle>,

@@ -60,6 +60,12 @@ pub enum DaemonError {
         /// The NIC.
         nic: String,
     },
+    /// A NIC that is to go back to the host is still in use.
+    #[error("a VMM still has {nic}; unplug it there first, or let `nkctl nic return` do that")]
+    NicInUse {
+        /// The NIC.
+        nic: String,
+    },
     /// A NIC is not there.
     #[error(
         "the NIC of {uplink} is missing; `nkctl uplink show {uplink}` says why, try again when it is back"
@@ -236,7 +242,7 @@ impl DaemonError {
             | DaemonError::BadValue { .. } => libc::EINVAL,
             DaemonError::Nic(error) => error.errno(),
             DaemonError::NicRefused { errno, .. } => *errno,
-            DaemonError::NicOfHost { .. } | DaemonError::NicPassed { .. } => libc::EBUSY,
+            DaemonError::NicOfHost { .. } | DaemonError::NicPassed { .. } | DaemonError::NicInUse { .. } => libc::EBUSY,
             DaemonError::NicNotPassed { .. } => libc::ENOENT,
             DaemonError::NicTaken { .. } | DaemonError::UplinkTaken { .. } => libc::EBUSY,
             DaemonError::AddressTaken { .. } => libc::EADDRINUSE,

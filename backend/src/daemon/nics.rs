@@ -49,6 +49,12 @@ impl Daemon {
                 nic: address.to_string(),
             });
         };
+        // The host would wait for a VMM to close it, and this thread with it.
+        if self.preflight(&address).refusals.contains(&Objection::InUse(address)) {
+            return Err(DaemonError::NicInUse {
+                nic: address.to_string(),
+            });
+        }
         self.passed[place].give_back(&Sysfs::default())?;
         self.passed.remove(place);
         self.save()?;

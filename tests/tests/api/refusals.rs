@@ -18,7 +18,11 @@ fn bodies_that_cannot_be_read() {
     const DEVICE: (&str, &str) = ("PATCH", "/v1/devices/a");
     const NETKIT: (&str, &str) = ("PATCH", "/v1/devices/a/netkit");
     const ATTACHMENT: (&str, &str) = ("PUT", "/v1/devices/a/attachment");
-    let rows: [((&str, &str), &str, &[&str]); 35] = [
+    const UPLINKS: (&str, &str) = ("POST", "/v1/uplinks");
+    const UPLINK: (&str, &str) = ("PATCH", "/v1/uplinks/wan");
+    const LEASES: (&str, &str) = ("POST", "/v1/devices/a/leases");
+    const PASS: (&str, &str) = ("PUT", "/v1/nics/0000:03:00.0/pass");
+    let rows: [((&str, &str), &str, &[&str]); 42] = [
         (DEVICES, "", &["JSON", "EOF"]),
         (DEVICES, "{", &["JSON", "EOF", "line 1"]),
         (DEVICES, "{\"mtu\": 1500,}", &["trailing comma"]),
@@ -76,9 +80,20 @@ fn bodies_that_cannot_be_read() {
         (ATTACHMENT, "{}", &["missing field `kind`"]),
         (
             ATTACHMENT,
-            "{\"kind\": \"uplink\"}",
-            &["unknown variant `uplink`", "`vhost-user`"],
+            "{\"kind\": \"veth\"}",
+            &["unknown variant `veth`", "`vhost-user`", "`uplink`"],
         ),
+        (ATTACHMENT, "{\"kind\": \"uplink\"}", &["missing field `uplink`"]),
+        (UPLINKS, "[]", &["expected a JSON object"]),
+        (UPLINKS, "{\"name\": \"wan\"}", &["missing field `nic`"]),
+        (
+            UPLINKS,
+            "{\"name\": \"wan\", \"nic\": {\"kind\": \"bond\"}}",
+            &["unknown variant `bond`", "`vfio`"],
+        ),
+        (UPLINK, "{\"mtu\": 9000}", &["unknown field `mtu`"]),
+        (LEASES, "{\"uplink\": \"wan\"}", &["missing field `queue`"]),
+        (PASS, "{\"dry-run\": true}", &["unknown field `dry-run`"]),
         (
             ATTACHMENT,
             "{\"kind\": \"vhost-user\"}",

@@ -24,7 +24,7 @@ fn a_pair_has_the_kernels_defaults() {
         "policy": "forward", "peer_policy": "forward", "scrub": "default", "peer_scrub": "default",
         "headroom": 0, "tailroom": 0, "num_rx_queues": 1, "num_tx_queues": 1,
         "attachment": {
-            "kind": "none", "path": null, "mode": null, "queues": 0, "ifname": null, "connected": false,
+            "kind": "none", "path": null, "mode": null, "queues": 0, "ifname": null, "uplink": null, "connected": false,
             "running": false, "guest_address": null, "features": null,
         },
         "statistics": {

@@ -129,8 +129,8 @@ fn a_tap_is_made_and_goes_with_the_attachment() {
     assert!(netdev(&name));
     let shown = device(&daemon, "a")["attachment"].clone();
     let expected = json!({
-        "kind": "tap", "path": null, "mode": null, "queues": 1, "ifname": name, "connected": true, "running": true,
-        "guest_address": null, "features": null,
+        "kind": "tap", "path": null, "mode": null, "queues": 1, "ifname": name, "uplink": null,
+        "connected": true, "running": true, "guest_address": null, "features": null,
     });
     assert_eq!(shown, expected);
     let line = format!("    attachment tap ifname {name} queues 1 connected running\n");

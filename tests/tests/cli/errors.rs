@@ -374,7 +374,8 @@ fn a_command_line_without_sense_changes_nothing() {
         ("link set pp index 5", "only when creating"),
         ("link set pp master br0", "not supported"),
         ("link set", "\"dev\" argument is required"),
-        ("attach pp uplink", "must be vhost-user or tap"),
+        ("attach pp veth", "must be vhost-user, tap or uplink"),
+        ("attach pp uplink wan share ip", "\"ip\" argument is required"),
         ("attach pp vhost-user", "\"path\" argument is required"),
         ("attach pp vhost-user path /tmp/x mode both", "must be server"),
         (
@@ -383,6 +384,14 @@ fn a_command_line_without_sense_changes_nothing() {
         ),
         ("vm args pp xen", "must be qemu, cloud-hypervisor or libvirt"),
         ("drops pp pe", "Garbage"),
+        (
+            "uplink add wan veth eth0",
+            "must be kernel, tap, macvtap, af_xdp or vfio",
+        ),
+        ("uplink add wan vfio eth0", "a PCI address such as 0000:03:00.0"),
+        ("queue lease pp wan", "not complete"),
+        ("nic pass 03:00.0 socket /tmp/x", "say whose it is"),
+        ("nic return 03:00.0 qemu", "\"socket\" argument is required"),
     ];
     for (line, part) in rows {
         assert_has(&daemon.fails(255, line), &[part]);

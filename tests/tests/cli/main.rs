@@ -4,9 +4,11 @@ mod add;
 mod attach;
 mod change;
 mod errors;
+mod hot_plug;
 mod programs;
 mod show;
 mod traffic;
+mod uplinks;
 mod vm_args;
 
 use netkit_tests::netkitd::Netkitd;

@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use netkit_api::PciNic;
+use netkit_api::{NicPass, PciNic};
 use serde::Serialize;
 use serde_json::Value;
 use vmm_glue::Client;
 use vmm_glue::vm::hot_plug::{HotPlug, Patience, Vmm};
 use vmm_glue::vm::{PassedNic, cloud_hypervisor, qemu, shell};
 
-use super::{NicPass, address};
+use super::address;
 use crate::cli::Options;
 use crate::command::Output;
 use crate::error::Error;
@@ -82,15 +82,15 @@ impl Pass {
         }
     }
 
-    /// Gives the NIC back if the guest did not get it; one that was passed before stays so.
+    /// Gives the NIC back if the guest did not get it; one that was not the host's before stays with vfio-pci.
     fn plug(&self, client: &Client, mut guest: HotPlug, pass: &NicPass) -> Result<PciNic, Error> {
-        let passed_before = client.nic(&self.address)?.user == PASSED;
+        let was_of_host = client.nic(&self.address)?.user == HOST;
         let nic = client.pass_nic(&self.address, pass)?;
         let Err(plug) = guest.plug(&self.guest.nic(&self.address)) else {
             return Ok(nic);
         };
         let address = self.address.clone();
-        if passed_before || !plug.left_nothing() {
+        if !was_of_host || !plug.left_nothing() {
             return Err(Error::StillPassed { address, plug });
         }
         Err(match client.give_back_nic(&address) {
@@ -98,7 +98,7 @@ impl Pass {
             Err(client) => Error::NotGivenBack {
                 address,
                 plug,
-                client,
+                client: Box::new(client),
             },
         })
     }
@@ -198,8 +198,8 @@ impl Guest {
     }
 }
 
-/// What the daemon calls the user of a NIC that was passed.
-const PASSED: &str = "passed";
+/// Whom the daemon names as the user of a NIC that nobody has taken.
+const HOST: &str = "host";
 
 /// What both VMMs take for an id, so that it needs no quotes either.
 fn id(word: &str) -> Result<String, UsageError> {

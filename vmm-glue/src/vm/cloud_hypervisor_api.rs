@@ -26,7 +26,7 @@ impl Api {
             socket: socket.to_owned(),
             patience,
         };
-        match api.call(Method::GET, "vmm.ping", None) {
+        match api.call(&Method::GET, "vmm.ping", None) {
             Err(PlugError::Refused { reason, .. }) => Err(PlugError::NotThisVmm {
                 vmm: Vmm::CloudHypervisor,
                 socket: socket.to_owned(),
@@ -39,16 +39,16 @@ impl Api {
 
     pub fn plug(&self, nic: &PassedNic) -> Result<(), PlugError> {
         let body = cloud_hypervisor::add_device(nic);
-        self.call(Method::PUT, "vm.add-device", Some(&body)).map(drop)
+        self.call(&Method::PUT, "vm.add-device", Some(&body)).map(drop)
     }
 
     /// `vm.remove-device` only asks the guest; the device leaves the device tree when the guest has ejected it.
     pub fn unplug(&self, id: &str) -> Result<(), PlugError> {
         let body = cloud_hypervisor::remove_device(id);
-        self.call(Method::PUT, "vm.remove-device", Some(&body))?;
+        self.call(&Method::PUT, "vm.remove-device", Some(&body))?;
         let deadline = Instant::now() + self.patience.guest;
         loop {
-            let info = self.call(Method::GET, "vm.info", None)?;
+            let info = self.call(&Method::GET, "vm.info", None)?;
             if info["device_tree"].get(id).is_none() {
                 return Ok(());
             }
@@ -62,10 +62,10 @@ impl Api {
         }
     }
 
-    fn call(&self, method: Method, command: &'static str, body: Option<&Value>) -> Result<Value, PlugError> {
+    fn call(&self, method: &Method, command: &'static str, body: Option<&Value>) -> Result<Value, PlugError> {
         let path = format!("/api/v1/{command}");
         let body = body.map_or(String::new(), Value::to_string);
-        let answer = exchange(&self.socket, &method, &path, body.as_bytes(), self.patience.vmm);
+        let answer = exchange(&self.socket, method, &path, body.as_bytes(), self.patience.vmm);
         let (status, body) = answer.map_err(|fault| self.fault(command, fault))?;
         if !status.is_success() {
             return Err(PlugError::Refused {

@@ -76,7 +76,10 @@ impl HotPlug {
 #[derive(Debug, thiserror::Error)]
 pub enum PlugError {
     /// There is no VMM.
-    #[error("cannot connect to {vmm} at {socket:?}: {source}; is it running, and is this its {interface} socket?", interface = .vmm.interface())]
+    #[error(
+        "cannot connect to {vmm} at {socket:?}: {source}; is it running, and is this its {} socket?",
+        .vmm.interface()
+    )]
     Connect {
         /// Which.
         vmm: Vmm,
@@ -86,7 +89,10 @@ pub enum PlugError {
         source: io::Error,
     },
     /// What answers is something else.
-    #[error("what answers at {socket:?} is not {vmm}: {said:?}; give the path of its {interface} socket", interface = .vmm.interface())]
+    #[error(
+        "what answers at {socket:?} is not {vmm}: {said:?}; give the path of its {} socket",
+        .vmm.interface()
+    )]
     NotThisVmm {
         /// Which was expected.
         vmm: Vmm,
@@ -149,12 +155,14 @@ pub enum PlugError {
 }
 
 impl PlugError {
+    /// Whether the VMM said no.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, PlugError::Refused { .. })
+    }
+
     /// Whether it is certain that the VMM did not take the device.
     pub fn left_nothing(&self) -> bool {
-        matches!(
-            self,
-            PlugError::Connect { .. } | PlugError::NotThisVmm { .. } | PlugError::Refused { .. }
-        )
+        self.is_refusal() || matches!(self, PlugError::Connect { .. } | PlugError::NotThisVmm { .. })
     }
 }
 

@@ -54,7 +54,12 @@ impl Qmp {
 
     /// `device_del` only asks the guest; an event says what came of it.
     pub fn unplug(&mut self, id: &str) -> Result<(), PlugError> {
-        self.execute("device_del", &qemu::device_del(id))?;
+        match self.execute("device_del", &qemu::device_del(id)) {
+            // Asked before, and still waited for.
+            Err(PlugError::Refused { reason, .. }) if reason.contains("already in the process of unplug") => {
+            }
+            asked => asked?,
+        }
         let after = self.patience.guest;
         let deadline = Instant::now() + after;
         loop {
@@ -153,9 +158,11 @@ fn refused(command: &'static str, error: &Value) -> PlugError {
         Some(text) => text.to_owned(),
         None => error.to_string(),
     };
-    // What q35's root bus says.
     if reason.contains("does not support hotplugging") {
+        // q35's root bus.
         reason += "; name a free pcie-root-port of the guest with \"bus ID\"";
+    } else if error["class"] == "DeviceNotFound" {
+        reason += "; name it with \"id ID\", or leave the socket out if the guest has let it go";
     }
     PlugError::Refused {
         vmm: Vmm::Qemu,

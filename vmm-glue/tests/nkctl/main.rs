@@ -3,7 +3,9 @@
 #[path = "../fake/mod.rs"]
 mod fake;
 mod maps;
+mod nics;
 mod programs;
+mod uplinks;
 
 use std::path::Path;
 use std::process::Command;
@@ -142,6 +144,10 @@ fn delete_attach_and_detach() {
     );
     let tap = json!({"kind": "tap", "ifname": "tap0"});
     asks("attach nk0 tap ifname tap0", [DONE], &[(put, tap)]);
+    let uplink = json!({"kind": "uplink", "uplink": "wan", "share": "none", "addresses": []});
+    asks("attach nk0 uplink wan", [DONE], &[(put, uplink)]);
+    let shared = json!({"kind": "uplink", "uplink": "wan", "share": "ip", "addresses": ["10.0.0.1/32"]});
+    asks("attach nk0 uplink wan ip 10.0.0.1", [DONE], &[(put, shared)]);
     let delete = "DELETE /v1/devices/nk0/attachment";
     asks("detach nk0", [DONE], &[(delete, Value::Null)]);
 }
@@ -234,7 +240,17 @@ fn vm_args_are_for_a_device_with_a_guest() {
     tap["attachment"] = json!({
         "kind": "tap", "queues": 1, "ifname": "tap0", "connected": true, "running": true,
     });
-    let daemon = FakeDaemon::answering([(200, device()), (200, device()), (200, device()), (200, tap)]);
+    let mut uplink = device();
+    uplink["attachment"] = json!({
+        "kind": "uplink", "queues": 1, "uplink": {"uplink": "wan"}, "connected": true, "running": true,
+    });
+    let daemon = FakeDaemon::answering([
+        (200, device()),
+        (200, device()),
+        (200, device()),
+        (200, tap),
+        (200, uplink),
+    ]);
     let qemu = "-chardev socket,id=char-nk0,path=/run/a.sock,reconnect-ms=1000 \
                 -netdev vhost-user,id=net-nk0,chardev=char-nk0,queues=2 \
                 -device virtio-net-pci,id=nic-nk0,netdev=net-nk0,mac=52:54:00:00:00:01,mq=on,vectors=6,\
@@ -253,6 +269,9 @@ fn vm_args_are_for_a_device_with_a_guest() {
     assert!(libvirt.out.contains("<mac address='52:54:00:00:00:01'/>"));
     let error = "Error: device \"nk0\" is attached to a tap, not to a vhost-user socket: \"nkctl detach nk0\", then \
                  \"nkctl attach nk0 vhost-user path SOCKET\"\n";
+    assert_eq!(nkctl(&daemon.socket(), "vm args nk0 qemu"), failed(1, error));
+    let error = "Error: device \"nk0\" is attached to an uplink, not to a vhost-user socket: a guest goes behind its \
+                 other end, or \"nkctl detach nk0\", then \"nkctl attach nk0 vhost-user path SOCKET\"\n";
     assert_eq!(nkctl(&daemon.socket(), "vm args nk0 qemu"), failed(1, error));
     daemon.requests();
 }
@@ -413,6 +432,9 @@ fn help_and_version_go_to_standard_output() {
         ("route help", "Usage: nkctl route"),
         ("neigh help", "Usage: nkctl neigh"),
         ("worker help", "Usage: nkctl worker"),
+        ("uplink help", "Usage: nkctl uplink add"),
+        ("queue help", "Usage: nkctl queue"),
+        ("nic help", "Usage: nkctl nic"),
         ("-V", "nkctl utility, netkitd-"),
     ] {
         let ran = nkctl(nowhere, line);

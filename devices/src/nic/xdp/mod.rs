@@ -43,6 +43,7 @@ use umem::TX_ROOM;
 pub const MAX_XDP_QUEUES: u16 = 64;
 const ETHERNET_HEADER: usize = 14;
 const VLAN_TAG: usize = 4;
+
 /// How to use a netdev.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct XdpConfig {
@@ -194,6 +195,7 @@ fn failed(step: &str, netdev: &Netdev, error: &io::Error) -> NicError {
         }
         libc::ENODEV | libc::ENXIO => "it was deleted; it is opened again when it is back".to_owned(),
         libc::ENETDOWN => format!("set it up with `ip link set dev {name} up`"),
+        libc::EFAULT => "the guest's memory cannot be pinned: give it a memfd or hugetlbfs".to_owned(),
         libc::ENOENT => "its settings are not under /sys/class/net of netkitd's namespaces".to_owned(),
         libc::EOPNOTSUPP | libc::EINVAL => "its driver or the host's kernel is too old for it".to_owned(),
         _ => "see `dmesg`".to_owned(),

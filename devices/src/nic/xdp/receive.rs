@@ -110,8 +110,8 @@ impl XdpReceive {
         let mut is_sound = parts as usize <= MAX_PARTS;
         for part in 0..parts {
             let Some(entry) = self.rx.peek(part) else { break };
-            let (chunk, address) = place_of(entry.addr);
-            self.held.push(chunk);
+            let (base, address) = place_of(entry.addr);
+            self.held.push(base);
             let len = entry.len as usize;
             match self.umem.octets(address, len) {
                 Some(octets) if is_sound && len > 0 => arrival.slices.push(Slice {
@@ -145,7 +145,7 @@ impl Receive for XdpReceive {
 
     fn release(&mut self) {
         for address in self.held.drain(..) {
-            // The kernel finds the chunk that the address lies in. There is room for all that it ever got.
+            // There is room for all that the kernel ever got.
             if self.fill.has_room(1) {
                 self.fill.push(address);
             }
@@ -176,12 +176,13 @@ impl Receive for XdpReceive {
     }
 }
 
-/// Where the frame's memory starts, and where its octets do: how far that is stands in the upper bits if chunks may lie
-/// anywhere (linux/if_xdp.h: `XSK_UNALIGNED_BUF_OFFSET_SHIFT`), else they are zero.
+/// What is given back for an entry, and where its octets are. If chunks may lie anywhere, an entry has the chunk's address
+/// and, in the upper bits, how far behind it the octets start (linux/if_xdp.h: `XSK_UNALIGNED_BUF_OFFSET_SHIFT`); else
+/// those are zero, and the kernel finds the chunk that an address lies in.
 fn place_of(address: u64) -> (u64, u64) {
     const SHIFT: u32 = 48;
-    let chunk = address & ((1 << SHIFT) - 1);
-    (chunk, chunk + (address >> SHIFT))
+    let base = address & ((1 << SHIFT) - 1);
+    (base, base + (address >> SHIFT))
 }
 
 /// A descriptor that is readable when one of two is: an epoll instance can itself be waited on.

@@ -200,6 +200,10 @@ impl XdpTransmit {
     /// Has the kernel send until it has taken all, or takes no more.
     fn wake(&mut self) {
         let mut pending = self.tx.pending();
+        if pending == 0 && self.state == State::Down {
+            // Who waits for frames has the kernel send, too.
+            self.state = State::Ready;
+        }
         let mut patience = PATIENCE + pending / KERNEL_BATCH;
         while pending > 0 && patience > 0 {
             let result = self.socket.wake_to_send();
@@ -209,7 +213,7 @@ impl XdpTransmit {
             }
             // EBUSY: a frame was dropped on its way out, such as one that is too long for the other end of a virtual link.
             // EAGAIN, ENOBUFS: the kernel stopped half-way. Whatever it says, what it took is taken.
-            if is(&result, libc::EBUSY) {
+            if is(&result, libc::EBUSY) && !self.socket.zero_copy {
                 self.dropped += 1;
             }
             match self.tx.pending() {
@@ -218,15 +222,14 @@ impl XdpTransmit {
             }
         }
     }
-}
 
-impl XdpTransmit {
     /// Whether the kernel has read what was lent to it: in copy mode that is when it takes an entry.
     fn is_read(&mut self) -> bool {
         self.lent == 0 || !self.socket.zero_copy && self.tx.pending() == 0
     }
 
-    /// Waits until a guest may have its memory back.
+    /// Waits until a guest may have its memory back. What a netdev had not taken when it went down goes out with what lies
+    /// there when it is up again.
     fn settle(&mut self) {
         let end = Instant::now() + LENDING;
         while !self.is_read() && self.state == State::Ready && Instant::now() < end {
