@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
 
 use devices::memory::sigbus;
 use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
@@ -54,6 +55,8 @@ pub struct Control {
     terminate: std::fs::File,
     memory_lost: EventFd,
     timer: TimerFd,
+    /// When the timer is to go off.
+    alarm: Option<Instant>,
     ended: Arc<std::sync::atomic::AtomicBool>,
 }
 
@@ -140,6 +143,7 @@ impl Control {
             terminate,
             memory_lost,
             timer: TimerFd::new().map_err(io::Error::from)?,
+            alarm: None,
             ended: Arc::default(),
         };
         Ok((
@@ -173,6 +177,7 @@ impl Control {
             Source::Terminate => self.ended.store(true, std::sync::atomic::Ordering::Relaxed),
             Source::Timer => {
                 let _ = self.timer.wait();
+                self.alarm = None;
                 self.daemon.tick(reactor);
             }
             Source::MemoryLost => {
@@ -190,10 +195,16 @@ impl Control {
 
     /// Sets the clock for what is due next; an idle daemon has none running.
     fn set_timer(&mut self) {
-        let result = match self.daemon.next_tick() {
-            Some(wait) => self
-                .timer
-                .reset(wait.max(std::time::Duration::from_millis(1)), None),
+        let now = Instant::now();
+        let wanted = self.daemon.next_tick().map(|wait| now + wait);
+        // What is set already is not put off: who calls the API often would put it off for ever.
+        let earlier = self.alarm.filter(|alarm| *alarm > now);
+        self.alarm = wanted.map(|at| earlier.map_or(at, |earlier| earlier.min(at)));
+        let result = match self.alarm {
+            Some(at) => {
+                let wait = at.saturating_duration_since(now);
+                self.timer.reset(wait.max(Duration::from_millis(1)), None)
+            }
             None => self.timer.clear(),
         };
         if let Err(error) = result {

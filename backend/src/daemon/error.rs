@@ -242,7 +242,9 @@ impl DaemonError {
             | DaemonError::BadValue { .. } => libc::EINVAL,
             DaemonError::Nic(error) => error.errno(),
             DaemonError::NicRefused { errno, .. } => *errno,
-            DaemonError::NicOfHost { .. } | DaemonError::NicPassed { .. } | DaemonError::NicInUse { .. } => libc::EBUSY,
+            DaemonError::NicOfHost { .. } | DaemonError::NicPassed { .. } | DaemonError::NicInUse { .. } => {
+                libc::EBUSY
+            }
             DaemonError::NicNotPassed { .. } => libc::ENOENT,
             DaemonError::NicTaken { .. } | DaemonError::UplinkTaken { .. } => libc::EBUSY,
             DaemonError::AddressTaken { .. } => libc::EADDRINUSE,

@@ -50,7 +50,11 @@ impl Daemon {
             });
         };
         // The host would wait for a VMM to close it, and this thread with it.
-        if self.preflight(&address).refusals.contains(&Objection::InUse(address)) {
+        if self
+            .preflight(&address)
+            .refusals
+            .contains(&Objection::InUse(address))
+        {
             return Err(DaemonError::NicInUse {
                 nic: address.to_string(),
             });

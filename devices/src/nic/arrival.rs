@@ -47,6 +47,7 @@ impl Arrivals {
     }
 
     /// Room for one more frame, to be filled in. None if there is none.
+    #[allow(clippy::should_implement_trait)] // It lends.
     pub fn next(&mut self) -> Option<&mut Arrival> {
         let arrival = self.frames.get_mut(self.count)?;
         self.count += 1;

@@ -111,7 +111,7 @@ impl Coalescer {
             return Place::Alone;
         };
         let found = self.chains.iter_mut().enumerate().find_map(|(position, chain)| {
-            let first = arrivals.get(chain.first).and_then(Packet::of)?;
+            let first = Packet::first_of(arrivals.get(chain.first)?, &chain.summary)?;
             packet.is_of_flow(&first).then_some((position, chain, first))
         });
         if let Some((position, chain, first)) = found {

@@ -33,10 +33,8 @@ pub(super) struct Packet<'a> {
 /// What is known of segments that follow each other.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Summary {
-    network: Network,
-    l3: usize,
-    l4: usize,
-    payload: usize,
+    /// Of the first.
+    headers: Headers,
     /// Segments.
     count: u16,
     /// Octets of payload in each but the last.
@@ -62,6 +60,17 @@ impl<'a> Packet<'a> {
         })
     }
 
+    /// The first of the segments that `summary` is of. None if this is another arrival.
+    pub(super) fn first_of(arrival: &'a Arrival, summary: &Summary) -> Option<Packet<'a>> {
+        let (octets, headers) = (arrival.first(), summary.headers);
+        (headers.payload <= octets.len()).then(|| Packet {
+            arrival,
+            octets,
+            headers,
+            len: arrival.len(),
+        })
+    }
+
     /// Whether it belongs to the same flow as `first`, which is whole: a part of a packet goes by its addresses.
     pub(super) fn is_of_flow(&self, first: &Packet) -> bool {
         let (mine, its) = (&self.headers, &first.headers);
@@ -82,10 +91,7 @@ impl<'a> Packet<'a> {
             return None;
         }
         Some(Summary {
-            network: self.headers.network,
-            l3: self.headers.l3,
-            l4: self.headers.l4,
-            payload: self.headers.payload,
+            headers: self.headers,
             count: 1,
             segment_len: payload_len,
             payload_len,
@@ -172,7 +178,7 @@ impl Summary {
         let fits = payload_len > 0
             && payload_len <= self.segment_len
             && packet.sequence() == expected
-            && self.payload - self.l3 + total <= PACKET_MAX;
+            && self.headers.payload - self.headers.l3 + total <= PACKET_MAX;
         let same_identification = self.same_network_header(packet, first)?;
         fits.then_some(Summary {
             count: self.count + 1,
@@ -190,40 +196,40 @@ impl Summary {
 
     /// Octets of headers in front of each segment.
     pub(super) fn header_len(&self) -> usize {
-        self.payload
+        self.headers.payload
     }
 
     /// Makes the headers of `frame`, which are those of the first segment, fit all of them, and says how it is to be cut.
     pub(super) fn describe(&self, frame: &mut Frame) {
-        let packet_len = frame.len() - self.l3;
-        let tcp_len = frame.len() - self.l4;
+        let Headers { l3, l4, network, .. } = self.headers;
+        let (packet_len, tcp_len) = (frame.len() - l3, frame.len() - l4);
         let head = frame.head_mut();
-        match self.network {
+        match network {
             Network::Ipv4 => {
-                put_u16(head, self.l3 + 2, packet_len as u16);
-                put_u16(head, self.l3 + 10, 0);
+                put_u16(head, l3 + 2, packet_len as u16);
+                put_u16(head, l3 + 10, 0);
                 let mut sum = Checksum::new();
-                sum.add(&head[self.l3..self.l4]);
-                put_u16(head, self.l3 + 10, sum.finish());
+                sum.add(&head[l3..l4]);
+                put_u16(head, l3 + 10, sum.finish());
             }
-            _ => put_u16(head, self.l3 + 4, (packet_len - IPV6_LEN) as u16),
+            _ => put_u16(head, l3 + 4, (packet_len - IPV6_LEN) as u16),
         }
-        head[self.l4 + FLAGS] |= self.last_flags;
-        let has_cwr = head[self.l4 + FLAGS] & CWR != 0;
-        let pseudo = pseudo_header(addresses(head, self.network, self.l3), tcp_len).fold();
-        put_u16(head, self.l4 + CHECKSUM_OFFSET, pseudo);
+        head[l4 + FLAGS] |= self.last_flags;
+        let has_cwr = head[l4 + FLAGS] & CWR != 0;
+        let pseudo = pseudo_header(addresses(head, network, l3), tcp_len).fold();
+        put_u16(head, l4 + CHECKSUM_OFFSET, pseudo);
         frame.offload = Offload {
             needs_csum: true,
             data_valid: true,
-            csum_start: self.l4 as u16,
+            csum_start: l4 as u16,
             csum_offset: CHECKSUM_OFFSET as u16,
-            gso_type: match self.network {
+            gso_type: match network {
                 Network::Ipv4 => GsoType::TcpV4,
                 _ => GsoType::TcpV6,
             },
             ecn: has_cwr,
             gso_size: self.segment_len as u16,
-            hdr_len: self.payload as u16,
+            hdr_len: self.headers.payload as u16,
             encapsulation: None,
         };
     }
@@ -235,7 +241,7 @@ impl Summary {
             &packet.octets[packet.headers.l3..],
             &first.octets[first.headers.l3..],
         );
-        if self.network == Network::Ipv6 {
+        if self.headers.network == Network::Ipv6 {
             // Version, traffic class and flow label; hop limit.
             return (mine[..4] == its[..4] && mine[7] == its[7]).then_some(false);
         }

@@ -168,7 +168,7 @@ impl Messages {
             && control.header.cmsg_level == libc::SOL_PACKET
             && control.header.cmsg_type == libc::PACKET_AUXDATA;
         let data = control.data;
-        (is_auxiliary && data.tp_status & TP_STATUS_VLAN_VALID != 0).then(|| VlanTag {
+        (is_auxiliary && data.tp_status & TP_STATUS_VLAN_VALID != 0).then_some(VlanTag {
             protocol: match data.tp_status & TP_STATUS_VLAN_TPID_VALID {
                 0 => ETHERTYPE_VLAN,
                 _ => data.tp_vlan_tpid,

@@ -16,8 +16,6 @@ pub use steering::Steering;
 
 const GONE: &str = "it was deleted or moved to another network namespace; it is opened again when it is back";
 const NO_PERMISSION: &str = "netkitd needs CAP_NET_ADMIN for that";
-/// The longest name of a driver that ethtool tells.
-const DRIVER_NAME_LEN: usize = 32;
 
 /// A netdev of the network namespace in which it was opened.
 ///
@@ -116,8 +114,7 @@ impl Netdev {
         let mut info = DriverInfo::default();
         self.ethtool("ask for the driver of", &mut info).ok()?;
         let name: Vec<u8> = info.driver.into_iter().take_while(|octet| *octet != 0).collect();
-        Some(String::from_utf8_lossy(&name[..name.len().min(DRIVER_NAME_LEN)]).into_owned())
-            .filter(|it| !it.is_empty())
+        (!name.is_empty()).then(|| String::from_utf8_lossy(&name).into_owned())
     }
 
     /// In Mbit/s, if it is known.
