@@ -1,16 +1,43 @@
-//! What netkit makes of a frame that no program looks at: frame by frame, and known before there is one.
+//! What netkit makes of a frame that no program looks at, frame by frame and known before there is one, and of one that a
+//! program lets pass.
 
 #[path = "../../../devices/benches/common/cycles.rs"]
 mod cycles;
 
 use std::hint::black_box;
+use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use cycles::Cycles;
 use devices::packet::Frame;
-use netkit::{Clones, CreateRequest, Mode, Model, Outcome, straight, xmit};
+use netkit::{
+    AttachOptions, AttachType, Clones, Context, CreateRequest, Mode, Model, Outcome, Program, ProgramId,
+    ProgramKind, Target, straight, verdict, xmit,
+};
 
-fn without_programs(criterion: &mut Criterion<Cycles>) {
+/// A program that does nothing.
+#[derive(Debug)]
+struct Next;
+
+impl Program for Next {
+    fn id(&self) -> ProgramId {
+        ProgramId(1)
+    }
+
+    fn name(&self) -> &str {
+        "next"
+    }
+
+    fn kind(&self) -> ProgramKind {
+        ProgramKind::SchedCls
+    }
+
+    fn run(&self, _context: &mut Context<'_>) -> i32 {
+        verdict::NEXT
+    }
+}
+
+fn frames_of_a_pair(criterion: &mut Criterion<Cycles>) {
     let mut model = Model::new(1, 1);
     let request = CreateRequest {
         mode: Some(Mode::L2),
@@ -41,11 +68,29 @@ fn without_programs(criterion: &mut Criterion<Cycles>) {
         bencher.iter(|| straight(black_box(&view), sender).expect("a receiver"));
     });
     group.finish();
+
+    let program: Arc<dyn Program> = Arc::new(Next);
+    let list = Target::new(created.primary, AttachType::Peer);
+    model
+        .prog_attach(list, &program, &AttachOptions::default())
+        .expect("attached");
+    let view = model.view();
+    let mut group = criterion.benchmark_group("netkit, a program");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("xmit and its count", |bencher| {
+        bencher.iter(
+            || match xmit(&view, sender, black_box(&mut frame), &mut clones, 0) {
+                Outcome::Deliver(delivery) => view.delivered(&delivery, 1, 0),
+                Outcome::Dropped(reason) => panic!("{reason:?}"),
+            },
+        );
+    });
+    group.finish();
 }
 
 criterion_group! {
     name = benches;
     config = cycles::criterion();
-    targets = without_programs
+    targets = frames_of_a_pair
 }
 criterion_main!(benches);

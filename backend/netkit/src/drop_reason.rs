@@ -43,7 +43,7 @@ reasons! {
     ProgramFault = "program_fault", "A program did what it must not do and was stopped, or is in quarantine because it did so too often.";
     RedirectFailed = "redirect_failed", "A program asked for a redirect to a device that is missing or in another domain, to receive on one that is down, or of a kind that cannot be.";
     RedirectLoop = "redirect_loop", "Programs redirected the frame more often than the recursion limit allows.";
-    NeighbourUnknown = "neighbour_unknown", "A program sent the frame to a next hop for which there is no route or no neighbour.";
+    NeighbourUnknown = "neighbour_unknown", "There is no route to the frame's next hop, or no neighbour there.";
     ReceiverRingFull = "receiver_ring_full", "The receiver has no buffers for the frame.";
     NoReceiver = "no_receiver", "Nothing is attached behind the receiving device.";
     ReceiverNotReady = "receiver_not_ready", "What is attached behind the receiving device has not started its queues.";

@@ -4,7 +4,7 @@
 use devices::packet::Frame;
 
 use crate::program::{Hook, Redirect, Surroundings};
-use crate::redirect::{do_redirect, eth_type, forward, packet_type, redirect_peer};
+use crate::redirect::{eth_type, forward, packet_type, redirect_peer};
 use crate::view::{Delivery, Slot, View, Way};
 use crate::xmit::{Entry, follow, run, transmit};
 use crate::{Clones, Context, DropReason, ETH_HLEN, Mode, Outcome, verdict};
@@ -17,16 +17,6 @@ pub enum Received {
     Passed,
     /// It was redirected, or dropped.
     Outcome(Outcome),
-}
-
-/// What became of a frame that an uplink was to transmit.
-pub(crate) enum Egress {
-    /// The NIC is to send it; it counts as that many octets.
-    Wire(u64),
-    /// It goes where a program asked for.
-    Redirect,
-    /// It is gone, and counted.
-    Dropped(DropReason),
 }
 
 /// What a list made of a frame (`enum tcx_action_base`).
@@ -60,7 +50,8 @@ pub fn receive(view: &View, uplink: Slot, frame: &mut Frame, clones: &mut Clones
         return lost(DropReason::Runt);
     }
     device.counters.count_rx(1, frame.len() as u64, shard);
-    // eth.c: `eth_type_trans`.
+    // dev.c: `skb_vlan_untag`, which programs see the work of; then eth.c: `eth_type_trans`.
+    frame.extract_vlan_tag();
     frame.meta.packet_type = packet_type(frame, device.address);
     frame.meta.protocol = eth_type(frame);
     let Some(ingress) = device.uplink.as_ref().map(|uplink| &uplink.ingress) else {
@@ -89,8 +80,7 @@ pub fn receive(view: &View, uplink: Slot, frame: &mut Frame, clones: &mut Clones
             }
         }
         (Action::Redirect, redirect) => {
-            let hop = do_redirect(view, uplink, frame, redirect, at.depth);
-            Received::Outcome(follow(view, uplink, hop, frame, clones, at, shard))
+            Received::Outcome(follow(view, uplink, redirect, frame, clones, at, shard))
         }
     }
 }
@@ -134,38 +124,46 @@ pub fn receive_leased(
     })
 }
 
-/// Runs the list on what an uplink is to transmit, and then looks whether it can. The list runs first, also on a device
-/// that is down, as in the kernel (dev.c: `__dev_queue_xmit`).
-#[cold]
-pub(crate) fn egress(
+/// Transmits a frame on an uplink: runs its list, and then looks whether the NIC can send. The list runs first, also on a
+/// device that is down, as in the kernel (dev.c: `__dev_queue_xmit`). `queue` is the NIC's, if the sender leases one.
+pub(crate) fn send_out(
     view: &View,
     uplink: Slot,
+    queue: Option<u16>,
     frame: &mut Frame,
-    redirect: &mut Option<Redirect>,
     clones: &mut Clones,
-    ingress_ifindex: u32,
+    entry: Entry,
     shard: usize,
-) -> Egress {
+) -> Outcome {
     let device = view.device(uplink);
     let charged = |reason| {
         device.counters.count_tx_dropped(reason, shard);
-        Egress::Dropped(reason)
+        Outcome::Dropped(reason)
     };
     if !frame.pull(ETH_HLEN) {
         return charged(DropReason::Runt);
     }
     if !device.programs.is_empty() {
-        let surroundings = Surroundings::new(view, uplink, Hook::TcxEgress, ingress_ifindex, shard, clones);
+        // Before the driver's transmission, which alone takes a level.
+        let at = Entry {
+            depth: entry.depth - 1,
+            ..entry
+        };
+        clones.depth = at.depth;
+        let surroundings =
+            Surroundings::new(view, uplink, Hook::TcxEgress, at.ingress_ifindex, shard, clones);
         let mut context = Context { frame, surroundings };
         let action = action(run(&device.programs, &mut context), &mut context);
-        *redirect = context.surroundings.into_redirect();
+        let redirect = context.surroundings.into_redirect();
         match action {
             Action::Pass => {}
             // The driver sees neither of them, and no counter of the device moves.
-            Action::Redirect => return Egress::Redirect,
+            Action::Redirect => {
+                return follow(view, uplink, redirect, frame, clones, at, shard);
+            }
             Action::Drop(reason) => {
                 device.counters.count_silent_drop(reason, shard);
-                return Egress::Dropped(reason);
+                return Outcome::Dropped(reason);
             }
         }
     }
@@ -174,7 +172,13 @@ pub(crate) fn egress(
         // sch_generic.c: `noop_enqueue`, which a device without a carrier has too.
         return charged(DropReason::UplinkDown);
     }
-    Egress::Wire(frame.len() as u64)
+    Outcome::Deliver(Delivery {
+        receiver: uplink,
+        sender: uplink,
+        bytes: frame.len() as u64,
+        way: Way::Wire,
+        queue,
+    })
 }
 
 /// What the code means that a list ended with (tcx.h: `tcx_action_code`). A code that it does not know is as good as NEXT:

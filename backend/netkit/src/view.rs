@@ -62,6 +62,8 @@ pub struct DeviceView {
     pub routing: Arc<Routing>,
     /// The programs that run on what it transmits, in order.
     pub programs: Arc<[Arc<dyn Program>]>,
+    /// Where all its frames go, if that does not depend on them.
+    pub(crate) straight: Option<Slot>,
     pub(crate) counters: Arc<Counters>,
 }
 
@@ -181,11 +183,19 @@ impl Model {
             domain: device.domain.clone(),
             routing: self.routing.get(&device.domain).cloned().unwrap_or_default(),
             programs: device.list.programs(),
+            straight: self.straight(device).and_then(slot_of),
             counters: device.counters.clone(),
         });
         Arc::new(View {
             devices: devices.collect(),
         })
+    }
+
+    /// The other end of a device whose frames all go there: both are up, no program looks, and no lease leads elsewhere.
+    fn straight(&self, device: &Device) -> Option<Ifindex> {
+        let peer = self.devices.get(&device.peer?)?;
+        let passes = device.list.entries().is_empty() && device.policy == Policy::Forward;
+        (passes && device.lease.is_none() && device.up && peer.up).then_some(peer.ifindex)
     }
 
     fn lease_view(&self, device: &Device, slot_of: impl Fn(Ifindex) -> Option<Slot>) -> Option<LeaseView> {
@@ -259,7 +269,8 @@ impl View {
 
     /// Counts frames that their receiver took: `frames` of them, all on the way of `delivery`, which has the octets of
     /// all. `shard` is the calling thread's own number.
-    #[inline]
+    // A call would have the delivery copied, out of the processor's store buffer.
+    #[inline(always)]
     pub fn delivered(&self, delivery: &Delivery, frames: u64, shard: usize) {
         let octets = delivery.bytes;
         if matches!(delivery.way, Way::Pair | Way::Wire) {
@@ -292,7 +303,7 @@ impl View {
     }
 
     /// Counts frames that are lost at the NIC behind an uplink: it took them and could not send them after all, or gave
-    /// them and they make no sense.
+    /// them and they make no sense, or they waited for a next hop that has not answered.
     pub fn count_lost(&self, uplink: Slot, reason: DropReason, frames: u64, shard: usize) {
         let counters = &self.device(uplink).counters;
         (0..frames).for_each(|_| counters.count_silent_drop(reason, shard));

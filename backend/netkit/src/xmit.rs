@@ -6,11 +6,9 @@ use devices::packet::Frame;
 
 use crate::program::{Hook, Redirect, Surroundings};
 use crate::redirect::{Hop, do_redirect, enter, eth_type, packet_type, receive_on, to_neighbour};
-use crate::tcx::{Egress, egress};
+use crate::tcx::send_out;
 use crate::view::{Delivery, Slot, View, Way};
-use crate::{
-    Clones, Context, DeviceView, DropReason, LeaseView, Mode, NextHop, Policy, Program, Scrub, verdict,
-};
+use crate::{Clones, Context, DeviceView, DropReason, Mode, NextHop, Policy, Program, Scrub, verdict};
 
 /// Octets of an Ethernet header (`ETH_HLEN`).
 pub const ETH_HLEN: usize = 14;
@@ -31,10 +29,8 @@ enum Verdict {
         receiver: Slot,
         bytes: u64,
     },
-    /// Out of the uplink by a leased queue.
+    /// Out of an uplink, by a queue that the device leases.
     Leased {
-        uplink: Slot,
-        queue: Option<u16>,
         bytes: u64,
     },
     Redirect {
@@ -42,8 +38,8 @@ enum Verdict {
         bytes: u64,
     },
     Drop(DropReason),
-    /// It is an uplink, whose transmission is another.
-    Uplink,
+    /// It has no other end.
+    Alone,
 }
 
 /// Transmits a frame on a device: checks, scrubs, runs its programs and those of the devices that
@@ -64,11 +60,9 @@ pub fn xmit(view: &View, sender: Slot, frame: &mut Frame, clones: &mut Clones, s
 
 /// Where [`xmit`] delivers every frame of a device that has an Ethernet header at least, if that does not depend on the
 /// frame: no program looks at it. What programs see of a frame is not set then, as nobody does.
+#[inline]
 pub fn straight(view: &View, sender: Slot) -> Option<Slot> {
-    let device = view.device(sender);
-    let receiver = device.peer?;
-    let passes = device.programs.is_empty() && device.policy == Policy::Forward && device.lease.is_none();
-    (passes && device.up && view.device(receiver).up).then_some(receiver)
+    view.device(sender).straight
 }
 
 /// Transmits the next copy that a program asked for, which is put into `frame`. None if there is no more.
@@ -82,35 +76,26 @@ pub fn xmit_clone(view: &View, frame: &mut Frame, clones: &mut Clones, shard: us
 
 fn send_clone(view: &View, frame: &mut Frame, clones: &mut Clones, shard: usize) -> Option<Outcome> {
     let pending = clones.take(frame)?;
-    let (from, redirect) = (pending.receiver, pending.redirect);
-    let (depth, ingress_ifindex) = (pending.depth, pending.ingress_ifindex);
-    let hop = do_redirect(view, from, frame, Some(redirect), depth);
-    Some(follow(
-        view,
-        from,
-        hop,
-        frame,
-        clones,
-        Entry {
-            depth,
-            ingress_ifindex,
-        },
-        shard,
-    ))
+    let (from, redirect) = (pending.receiver, Some(pending.redirect));
+    let at = Entry {
+        depth: pending.depth,
+        ingress_ifindex: pending.ingress_ifindex,
+    };
+    Some(follow(view, from, redirect, frame, clones, at, shard))
 }
 
-/// Follows a frame that was redirected where no device transmits it: out of an uplink's ingress list, or a copy. `at` is
-/// where the program ran.
+/// Follows a frame that a program asked to redirect, elsewhere than in a netkit list: on an uplink, or a copy. `from` and
+/// `at` are where the program ran.
 pub(crate) fn follow(
     view: &View,
     from: Slot,
-    hop: Result<Hop, DropReason>,
+    redirect: Option<Redirect>,
     frame: &mut Frame,
     clones: &mut Clones,
     at: Entry,
     shard: usize,
 ) -> Outcome {
-    match hop {
+    match do_redirect(view, from, frame, redirect, at.depth) {
         Ok(Hop::Egress(target)) => match enter(view, target, frame, at.depth, shard) {
             Ok(depth) => transmit(view, target, frame, clones, Entry { depth, ..at }, shard),
             Err(reason) => Outcome::Dropped(reason),
@@ -150,7 +135,6 @@ pub(crate) fn transmit(
     shard: usize,
 ) -> Outcome {
     let mut redirect = None;
-    let mut queue = None;
     loop {
         clones.depth = entry.depth;
         let device = view.device(sender);
@@ -179,45 +163,8 @@ pub(crate) fn transmit(
                 entry.ingress_ifindex = 0;
                 receiver
             }
-            Verdict::Leased {
-                uplink,
-                queue: leased,
-                bytes,
-            } => {
-                // As with a redirect: what becomes of it further on is the uplink's to count.
-                device.counters.count_tx(1, bytes, shard);
-                (sender, queue) = (uplink, leased);
-                entry = Entry {
-                    depth: entry.depth + 1,
-                    ingress_ifindex: 0,
-                };
-                continue;
-            }
-            Verdict::Uplink => {
-                entry.depth -= 1;
-                clones.depth = entry.depth;
-                match egress(
-                    view,
-                    sender,
-                    frame,
-                    &mut redirect,
-                    clones,
-                    entry.ingress_ifindex,
-                    shard,
-                ) {
-                    Egress::Wire(bytes) => {
-                        return Outcome::Deliver(Delivery {
-                            receiver: sender,
-                            sender,
-                            bytes,
-                            way: Way::Wire,
-                            queue,
-                        });
-                    }
-                    Egress::Redirect => sender,
-                    Egress::Dropped(reason) => return Outcome::Dropped(reason),
-                }
-            }
+            Verdict::Leased { bytes } => return leave(view, sender, bytes, frame, clones, entry, shard),
+            Verdict::Alone => return without_peer(view, sender, frame, clones, entry, shard),
         };
         match do_redirect(view, receiver, frame, redirect.take(), entry.depth) {
             Ok(Hop::Egress(target)) => {
@@ -225,7 +172,7 @@ pub(crate) fn transmit(
                     Ok(depth) => entry.depth = depth,
                     Err(reason) => return Outcome::Dropped(reason),
                 }
-                (sender, queue) = (target, None);
+                sender = target;
             }
             Ok(Hop::Ingress(receiver)) => return receive_on(view, sender, receiver, frame),
             Err(reason) => {
@@ -248,7 +195,7 @@ fn netkit_xmit(
     let device = view.device(sender);
     let bytes = frame.len() as u64;
     let Some(receiver) = device.peer else {
-        return without_peer(view, device, frame);
+        return Verdict::Alone;
     };
     let peer = view.device(receiver);
     if !peer.up {
@@ -261,7 +208,8 @@ fn netkit_xmit(
     frame.meta.packet_type = packet_type(frame, peer.address);
     if device.programs.is_empty() {
         return match device.policy {
-            Policy::Forward => pass(view, device, receiver, frame, bytes),
+            _ if device.straight.is_some() => Verdict::Pass { receiver, bytes },
+            Policy::Forward => pass(device, receiver, bytes),
             Policy::Blackhole => Verdict::Drop(DropReason::PolicyBlackhole),
         };
     }
@@ -273,7 +221,7 @@ fn netkit_xmit(
     }
     *redirect = context.surroundings.into_redirect();
     match code {
-        verdict::NEXT | verdict::PASS => pass(view, device, receiver, frame, bytes),
+        verdict::NEXT | verdict::PASS => pass(device, receiver, bytes),
         verdict::REDIRECT => Verdict::Redirect { receiver, bytes },
         verdict::DROP => Verdict::Drop(DropReason::ProgramDrop),
         _ => Verdict::Drop(DropReason::UnknownVerdict),
@@ -282,44 +230,75 @@ fn netkit_xmit(
 
 /// To the other end, or out by a queue that the device leases.
 #[inline]
-fn pass(view: &View, device: &DeviceView, receiver: Slot, frame: &mut Frame, bytes: u64) -> Verdict {
-    match &device.lease {
+fn pass(device: &DeviceView, receiver: Slot, bytes: u64) -> Verdict {
+    match device.lease {
         None => Verdict::Pass { receiver, bytes },
-        Some(lease) => leave(view, device, lease, frame, bytes),
+        Some(_) => Verdict::Leased { bytes },
     }
 }
 
-/// A device that has no other end: a single, which runs no programs, or an uplink.
-#[cold]
-fn without_peer(view: &View, device: &DeviceView, frame: &mut Frame) -> Verdict {
+/// What a device without another end transmits: an uplink, or a single, which runs no programs. Kept out of the way of the
+/// frames of pairs.
+#[inline(never)]
+fn without_peer(
+    view: &View,
+    sender: Slot,
+    frame: &mut Frame,
+    clones: &mut Clones,
+    entry: Entry,
+    shard: usize,
+) -> Outcome {
+    let device = view.device(sender);
     if device.uplink.is_some() {
-        return Verdict::Uplink;
+        return send_out(view, sender, None, frame, clones, entry, shard);
     }
-    let Some(lease) = &device.lease else {
-        return Verdict::Drop(DropReason::NoPeer);
+    let reason = if device.lease.is_none() {
+        DropReason::NoPeer
+    } else if !frame.pull(ETH_HLEN) {
+        DropReason::Runt
+    } else {
+        prep_forward(device, frame);
+        let bytes = frame.len() as u64;
+        return leave(view, sender, bytes, frame, clones, entry, shard);
     };
-    if !frame.pull(ETH_HLEN) {
-        return Verdict::Drop(DropReason::Runt);
-    }
-    prep_forward(device, frame);
-    let bytes = frame.len() as u64;
-    leave(view, device, lease, frame, bytes)
+    view.count_drop(sender, reason, shard);
+    Outcome::Dropped(reason)
 }
 
-/// Out of the uplink. A frame of an L3 device has no Ethernet addresses, so it gets those of its next hop.
-fn leave(view: &View, device: &DeviceView, lease: &LeaseView, frame: &mut Frame, bytes: u64) -> Verdict {
+/// Sends what a device passed out of the uplink by a queue that it leases. A frame of an L3 device has no Ethernet
+/// addresses, so it gets those of its next hop.
+#[inline(never)]
+fn leave(
+    view: &View,
+    sender: Slot,
+    bytes: u64,
+    frame: &mut Frame,
+    clones: &mut Clones,
+    entry: Entry,
+    shard: usize,
+) -> Outcome {
+    let device = view.device(sender);
+    let Some(lease) = &device.lease else {
+        view.count_drop(sender, DropReason::NoPeer, shard);
+        return Outcome::Dropped(DropReason::NoPeer);
+    };
     let uplink = view.device(lease.uplink);
     if device.mode == Mode::L3 && to_neighbour(uplink, frame, NextHop::FromFrame).is_none() {
-        return Verdict::Drop(DropReason::NeighbourUnknown);
+        view.count_drop(sender, DropReason::NeighbourUnknown, shard);
+        return Outcome::Dropped(DropReason::NeighbourUnknown);
     }
-    Verdict::Leased {
-        uplink: lease.uplink,
-        queue: lease.queue(frame),
-        bytes,
-    }
+    // As with a redirect: what becomes of it further on is the uplink's to count.
+    device.counters.count_tx(1, bytes, shard);
+    let queue = lease.queue(frame);
+    let entry = Entry {
+        depth: entry.depth + 1,
+        ingress_ifindex: 0,
+    };
+    send_out(view, lease.uplink, queue, frame, clones, entry, shard)
 }
 
 /// Runs a list until a program returns anything but NEXT (netkit.c: `netkit_run`; dev.c: `tcx_run`).
+#[inline]
 pub(crate) fn run(programs: &[Arc<dyn Program>], context: &mut Context<'_>) -> i32 {
     for program in programs {
         let code = program.run(context);

@@ -6,9 +6,13 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::thread;
 
+use common::uplink::Host;
 use common::*;
 use devices::packet::{Frame, MacAddress};
-use netkit::{AttachType, Clones, CreateRequest, Mode, Model, Outcome, View, verdict, xmit};
+use netkit::{
+    AttachType, Clones, CreateRequest, Mode, Model, Outcome, Received, Target, View, receive, receive_leased,
+    verdict, xmit,
+};
 
 struct Counting;
 
@@ -73,6 +77,52 @@ fn xmit_allocates_nothing() {
     pair.attach(AttachType::Primary, &Tc::code(verdict::DROP), first())
         .unwrap();
     transmit(&pair, false);
+}
+
+#[test]
+fn an_uplink_s_way_allocates_nothing() {
+    let mut host = Host::new(4);
+    let (primary, guest) = host.pair(4);
+    for queue in [1, 2] {
+        host.lease(guest, queue).unwrap();
+    }
+    let nic = host.nic;
+    for (attach_type, program) in [
+        (AttachType::TcxIngress, Tc::code(verdict::NEXT)),
+        (AttachType::TcxEgress, Tc::code(verdict::NEXT)),
+    ] {
+        let target = Target::new(nic, attach_type);
+        host.model
+            .prog_attach(target, &dynamic(&program), &options())
+            .unwrap();
+    }
+    let octets = ethernet(MacAddress::BROADCAST, ETH_P_IP, 60);
+    let (mut frame, mut clones) = (Frame::from_octets(&octets), Clones::default());
+    let view = host.model.view();
+    let [uplink, lessee] = [nic, guest].map(|ifindex| slot(&view, ifindex));
+    let count = allocations(|| {
+        let outcome = xmit(&view, lessee, &mut frame, &mut clones, 0);
+        view.delivered(&deliver(outcome), 1, 0);
+        let received = receive(&view, uplink, &mut frame, &mut clones, 0);
+        assert_eq!(received, Received::Passed);
+        let outcome = receive_leased(&view, uplink, lessee, &mut frame, &mut clones, 0);
+        view.delivered(&deliver(outcome), 1, 0);
+    });
+    assert_eq!(count, 0);
+    assert_eq!(host.model.statistics(nic).unwrap().tx_packets, 1);
+    assert_eq!(host.model.statistics(primary).unwrap().tx_packets, 1);
+
+    let target = Target::new(nic, AttachType::TcxIngress);
+    let program = Tc::new(move |context| context.redirect_peer(primary.0, 0));
+    host.model
+        .prog_attach(target, &dynamic(&program), &first())
+        .unwrap();
+    let view = host.model.view();
+    let count = allocations(|| match receive(&view, uplink, &mut frame, &mut clones, 0) {
+        Received::Outcome(outcome) => view.delivered(&deliver(outcome), 1, 0),
+        Received::Passed => panic!("it passed"),
+    });
+    assert_eq!(count, 0);
 }
 
 #[test]

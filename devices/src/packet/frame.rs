@@ -333,6 +333,40 @@ impl Frame {
         }
     }
 
+    /// Takes a tag that stands behind the addresses out of the octets, to be carried beside them. Nothing changes if there
+    /// is none, or if the frame carries one already.
+    #[inline]
+    pub fn extract_vlan_tag(&mut self) {
+        let kind = self.head().get(12..14);
+        if matches!(kind, Some([0x81, 0x00] | [0x88, 0xa8])) && self.meta.vlan.is_none() {
+            self.extract_tag();
+        }
+    }
+
+    fn extract_tag(&mut self) {
+        const ADDRESSES: usize = 12;
+        const TAG: usize = 4;
+        // The tag, and the type behind it.
+        if !self.pull(ADDRESSES + TAG + 2) {
+            return;
+        }
+        let word = |at: usize| u16::from_be_bytes([self.head[at], self.head[at + 1]]);
+        self.meta.vlan = Some(VlanTag {
+            protocol: word(ADDRESSES),
+            tci: word(ADDRESSES + 2),
+        });
+        self.head.copy_within(ADDRESSES + TAG..self.head_len, ADDRESSES);
+        self.head_len -= TAG;
+        let before = |offset: u16| offset.saturating_sub(TAG as u16);
+        if self.offload.needs_csum {
+            self.offload.csum_start = before(self.offload.csum_start);
+        }
+        self.offload.hdr_len = before(self.offload.hdr_len);
+        if let Some(encapsulation) = &mut self.offload.encapsulation {
+            encapsulation.inner = before(encapsulation.inner);
+        }
+    }
+
     /// Destination address, if the head holds a whole Ethernet header.
     #[inline]
     pub fn destination(&self) -> Option<MacAddress> {
@@ -423,6 +457,31 @@ mod tests {
         assert_eq!(frame.offload.encapsulation.unwrap().inner, 24);
         frame.insert_vlan_tag();
         assert_eq!(frame.len(), 38, "once");
+        frame.extract_vlan_tag();
+        let tag = VlanTag {
+            protocol: 0x8100,
+            tci: 0x2005,
+        };
+        assert_eq!(frame.meta.vlan, Some(tag));
+        assert_eq!(frame.to_vec(), [[1; 12].as_slice(), &[8, 0], &[2; 20]].concat());
+        assert_eq!(frame.offload.csum_start, 34);
+        assert_eq!(frame.offload.encapsulation.unwrap().inner, 20);
+        frame.extract_vlan_tag();
+        assert_eq!(
+            (frame.len(), frame.meta.vlan),
+            (34, Some(tag)),
+            "there is none left"
+        );
+    }
+
+    #[test]
+    fn a_frame_without_room_for_a_tag_has_none() {
+        for len in 12..18 {
+            let mut frame =
+                Frame::from_octets(&[[1; 12].as_slice(), &[0x88, 0xa8, 0, 1, 8]].concat()[..len.min(17)]);
+            frame.extract_vlan_tag();
+            assert_eq!((frame.len(), frame.meta.vlan), (len.min(17), None));
+        }
     }
 
     #[test]

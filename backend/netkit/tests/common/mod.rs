@@ -6,6 +6,7 @@
 #![allow(clippy::needless_pass_by_value)]
 
 pub mod traffic;
+pub mod uplink;
 
 use std::fmt;
 use std::sync::Arc;

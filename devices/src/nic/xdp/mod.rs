@@ -124,7 +124,9 @@ pub fn open_with_guest_memory(config: &XdpConfig, guest: &GuestMemory) -> Result
     let limits: Vec<Limits> = opened.iter().map(|queue| queue.limits).collect();
     let mut pairs: Vec<(Box<dyn Receive>, Box<dyn Transmit>)> = Vec::new();
     for queue in opened {
-        let (mut receive, transmit) = queue.split(config.busy_poll);
+        let split = queue.split(config.busy_poll);
+        let (mut receive, transmit) =
+            split.map_err(|error| failed("wait for frames of", &control.netdev, &error))?;
         if pairs.is_empty() {
             receive
                 .add_group(Arc::clone(&group), header_len)

@@ -90,7 +90,7 @@ impl Queue {
     }
 
     /// Both directions of it.
-    pub fn split(self, busy_poll: bool) -> (XdpReceive, XdpTransmit) {
+    pub fn split(self, busy_poll: bool) -> io::Result<(XdpReceive, XdpTransmit)> {
         let Bound {
             socket,
             umem,
@@ -99,9 +99,9 @@ impl Queue {
             tx,
             completion,
         } = self.bound;
-        let receive = XdpReceive::new(socket.clone(), umem.clone(), rx, fill, busy_poll);
+        let receive = XdpReceive::new(socket.clone(), umem.clone(), rx, fill, busy_poll)?;
         let transmit = XdpTransmit::new(socket, umem, tx, completion, self.limits);
-        (receive, transmit)
+        Ok((receive, transmit))
     }
 }
 

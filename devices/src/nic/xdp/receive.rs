@@ -26,17 +26,20 @@ pub struct XdpReceive {
     umem: Arc<Umem>,
     /// Addresses of what was given away and not released yet.
     held: Vec<u64>,
-    group: Option<Group>,
+    group: Option<SocketReceive>,
     bursts: u32,
     busy_poll: bool,
     socket: Arc<Socket>,
+    waker: Waker,
 }
 
-/// Frames for groups, and what says that there are some, or others.
+/// What says that frames are there: an epoll instance, which can itself be waited on.
 #[derive(Debug)]
-struct Group {
-    frames: SocketReceive,
-    either: OwnedFd,
+struct Waker {
+    epoll: OwnedFd,
+    /// Whether the socket is in it. The kernel wakes who waits for a socket at every single frame, so it is there only
+    /// while somebody sleeps.
+    armed: bool,
 }
 
 impl XdpReceive {
@@ -47,7 +50,7 @@ impl XdpReceive {
         rx: Consumer<xdp_desc>,
         mut fill: Producer<u64>,
         busy_poll: bool,
-    ) -> XdpReceive {
+    ) -> io::Result<XdpReceive> {
         let mut frames = umem.to_receive();
         let held = Vec::with_capacity(frames.len());
         while let Some(frame) = frames.take()
@@ -56,7 +59,7 @@ impl XdpReceive {
             fill.push(frame);
         }
         fill.publish();
-        XdpReceive {
+        Ok(XdpReceive {
             rx,
             fill,
             umem,
@@ -65,16 +68,14 @@ impl XdpReceive {
             bursts: 0,
             busy_poll,
             socket,
-        }
+            waker: Waker::new()?,
+        })
     }
 
     /// Has this queue deliver frames for groups as well.
     pub fn add_group(&mut self, socket: Arc<OwnedFd>, header_len: usize) -> io::Result<()> {
-        let either = either_of(self.socket.as_raw_fd(), socket.as_raw_fd())?;
-        self.group = Some(Group {
-            frames: SocketReceive::new(socket, header_len),
-            either,
-        });
+        self.waker.add(socket.as_raw_fd())?;
+        self.group = Some(SocketReceive::new(socket, header_len));
         Ok(())
     }
 
@@ -131,6 +132,7 @@ impl XdpReceive {
 
 impl Receive for XdpReceive {
     fn receive(&mut self, arrivals: &mut Arrivals) {
+        self.waker.disarm(&self.socket);
         let mut found = self.receive_from_ring(arrivals);
         if !found && self.busy_poll {
             self.socket.wake_to_receive();
@@ -139,7 +141,7 @@ impl Receive for XdpReceive {
         let Some(group) = &mut self.group else { return };
         self.bursts = self.bursts.wrapping_add(1);
         if !found || self.bursts.is_multiple_of(GROUP_INTERVAL) {
-            group.frames.receive(arrivals);
+            group.receive(arrivals);
         }
     }
 
@@ -152,7 +154,7 @@ impl Receive for XdpReceive {
         }
         self.fill.publish();
         if let Some(group) = &mut self.group {
-            group.frames.release();
+            group.release();
         }
     }
 
@@ -163,16 +165,62 @@ impl Receive for XdpReceive {
         if self.fill.needs_wakeup() {
             self.socket.wake_to_receive();
         }
-        // A socket is always armed: it becomes readable as soon as its ring has an entry.
+        // Without that somebody has to look.
+        if self.waker.arm(&self.socket).is_err() {
+            return false;
+        }
         let is_quiet = self.next_frame().is_none();
-        is_quiet && self.group.as_mut().is_none_or(|group| group.frames.arm())
+        is_quiet && self.group.as_mut().is_none_or(SocketReceive::arm)
     }
 
     fn wake_fd(&self) -> Option<RawFd> {
-        Some(match &self.group {
-            Some(group) => group.either.as_raw_fd(),
-            None => self.socket.as_raw_fd(),
+        Some(self.waker.epoll.as_raw_fd())
+    }
+}
+
+impl Waker {
+    fn new() -> io::Result<Waker> {
+        // SAFETY: plain system call; the descriptor is ours.
+        let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Waker {
+            // SAFETY: it has just been made for us.
+            epoll: unsafe { OwnedFd::from_raw_fd(fd) },
+            armed: false,
         })
+    }
+
+    fn arm(&mut self, socket: &Socket) -> io::Result<()> {
+        if !self.armed {
+            self.add(socket.as_raw_fd())?;
+            self.armed = true;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn disarm(&mut self, socket: &Socket) {
+        if self.armed {
+            self.armed = self.change(libc::EPOLL_CTL_DEL, socket.as_raw_fd()).is_err();
+        }
+    }
+
+    fn add(&self, fd: RawFd) -> io::Result<()> {
+        self.change(libc::EPOLL_CTL_ADD, fd)
+    }
+
+    fn change(&self, operation: i32, fd: RawFd) -> io::Result<()> {
+        let mut event = libc::epoll_event {
+            events: libc::EPOLLIN as u32,
+            u64: 0,
+        };
+        // SAFETY: the event outlives the call.
+        match unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), operation, fd, &mut event) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
     }
 }
 
@@ -183,26 +231,4 @@ fn place_of(address: u64) -> (u64, u64) {
     const SHIFT: u32 = 48;
     let base = address & ((1 << SHIFT) - 1);
     (base, base + (address >> SHIFT))
-}
-
-/// A descriptor that is readable when one of two is: an epoll instance can itself be waited on.
-fn either_of(one: RawFd, other: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: plain system call; the descriptor is ours.
-    let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: it has just been made for us.
-    let either = unsafe { OwnedFd::from_raw_fd(fd) };
-    for source in [one, other] {
-        let mut event = libc::epoll_event {
-            events: libc::EPOLLIN as u32,
-            u64: 0,
-        };
-        // SAFETY: the event outlives the call.
-        if unsafe { libc::epoll_ctl(fd, libc::EPOLL_CTL_ADD, source, &mut event) } < 0 {
-            return Err(io::Error::last_os_error());
-        }
-    }
-    Ok(either)
 }

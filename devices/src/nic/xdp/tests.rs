@@ -30,7 +30,7 @@ fn all_memory_of_frames_comes_back() {
         program.claim(&BTreeSet::from([GUEST])).unwrap();
         program.attach(netdev.ifindex()).unwrap();
         let umem = Arc::clone(&queue.bound.umem);
-        let (mut receive, mut transmit) = queue.split(false);
+        let (mut receive, mut transmit) = queue.split(false).unwrap();
         assert_eq!(receive.frames_with_kernel(), RING_SIZE);
 
         let station = cable.station();

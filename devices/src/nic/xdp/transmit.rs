@@ -272,6 +272,8 @@ impl Transmit for XdpTransmit {
         if self.tx.needs_wakeup() {
             self.wake();
         }
+        // What was sent last is sent from first: its memory is still in the processor's cache.
+        self.reap();
         if self.lent > 0 {
             self.settle();
         }
