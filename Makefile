@@ -29,6 +29,10 @@ test-guest-ch: setup ## Run the cloud-hypervisor tests; needs CLOUD_HYPERVISOR=/
 	cargo build --workspace --bins
 	cargo test -p netkit-tests --test cloud_hypervisor -- --nocapture
 
+test-nic: setup ## Run the tests of uplinks, and of cards that the daemon drives in a machine with an IOMMU
+	cargo build --workspace --bins
+	cargo test -p netkit-tests --test outside --test uplinks --test nic -- --nocapture
+
 lint: ## Check format, clippy with warnings denied, licences and dependencies
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
@@ -62,4 +66,4 @@ policies: ## Build the ready policies anew (needs clang)
 doc: ## Build the API documentation of the crates
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
-.PHONY: help setup demo test test-fast test-guest-ch lint bench bench-stages profile fuzz policies doc
+.PHONY: help setup demo test test-fast test-guest-ch test-nic lint bench bench-stages profile fuzz policies doc

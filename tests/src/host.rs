@@ -4,9 +4,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::netkitd::program;
-use crate::rig::{Guest, GuestFile, Iperf, Nested, Result, Shell, outer, ping};
+use crate::rig::{Guest, GuestConfig, GuestFile, Iperf, Nested, Result, Shell, outer, ping};
 
-/// An outer guest with a daemon in it. The daemon has the pair `nka`, `nkb` with a vhost-user socket at each end.
+/// An outer guest with a daemon in it.
 #[derive(Debug)]
 pub struct Host {
     guest: Guest,
@@ -18,10 +18,17 @@ const A: &str = "10.0.0.1";
 const B: &str = "10.0.0.2";
 
 impl Host {
-    /// Boots the outer guest with `files` added, starts netkitd in it and makes the pair.
+    /// Boots the outer guest with `files` added, starts netkitd in it and makes the pair `nka`, `nkb` with a vhost-user
+    /// socket at each end.
     pub fn start(files: impl IntoIterator<Item = GuestFile>) -> Result<Host> {
+        let host = Host::boot(outer::config("host")?.files(files))?;
+        host.make_pair()?;
+        Ok(host)
+    }
+
+    /// Boots an outer guest, and starts netkitd in it.
+    pub fn boot(mut config: GuestConfig) -> Result<Host> {
         let begun = Instant::now();
-        let mut config = outer::config("host")?.files(files);
         for name in ["netkitd", "nkctl"] {
             config = config.files(outer::files_of_binary_as(
                 program(name),
@@ -33,7 +40,6 @@ impl Host {
         };
         println!("the outer guest booted in {:.0?}", begun.elapsed());
         host.start_daemon()?;
-        host.make_pair()?;
         Ok(host)
     }
 
@@ -53,7 +59,7 @@ impl Host {
     }
 
     /// Starts the daemon, and waits until its API answers.
-    fn start_daemon(&self) -> Result<()> {
+    pub fn start_daemon(&self) -> Result<()> {
         self.guest.spawn(&format!(
             "mkdir -p {DIRECTORY}\n\
              exec netkitd --api {DIRECTORY}/api.sock --state-dir {DIRECTORY}/state >>{DIRECTORY}/log 2>&1"
@@ -64,7 +70,7 @@ impl Host {
     }
 
     /// Kills the daemon with SIGKILL, and waits until it is gone.
-    fn kill_daemon(&self) -> Result<()> {
+    pub fn kill_daemon(&self) -> Result<()> {
         self.guest
             .check("killall -KILL netkitd && while pidof netkitd >/dev/null; do sleep 0.1; done")
             .map(drop)

@@ -9,6 +9,7 @@ pub mod load;
 pub mod needs;
 pub mod netkitd;
 mod not_run;
+pub mod outside;
 pub mod programs;
 pub mod rig;
 

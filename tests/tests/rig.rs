@@ -132,13 +132,7 @@ fn a_wrong_argument_is_told() {
 fn two_guests_talk_to_each_other() {
     let _alone = alone();
     let wire = tempfile::tempdir().unwrap();
-    let end = |name: &str| wire.path().join(name).display().to_string();
-    let nic = |here: &str, there: &str| {
-        let (local, remote) = (end(here), end(there));
-        Nic::netdev(format!(
-            "dgram,local.type=unix,local.path={local},remote.type=unix,remote.path={remote}"
-        ))
-    };
+    let nic = |here: &str, there: &str| Nic::dgram(&wire.path().join(here), &wire.path().join(there));
     let a = Guest::start(GuestConfig::new("a").nic(nic("a", "b"))).unwrap();
     let b = Guest::start(GuestConfig::new("b").nic(nic("b", "a"))).unwrap();
     a.set_up("eth0", &["10.0.0.1/24", "fd00::1/64"]).unwrap();

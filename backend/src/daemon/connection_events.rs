@@ -180,7 +180,7 @@ impl Daemon {
         if !self.waiting.is_empty() {
             at_most(RESTORE_RETRY);
         }
-        if self.is_asking() || !self.silent_uplinks().is_empty() {
+        if !self.uplinks.is_empty() {
             at_most(super::uplinks::LOOK);
         }
         next

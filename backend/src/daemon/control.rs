@@ -238,7 +238,7 @@ impl MutEventSubscriber for Control {
             let saved = std::mem::take(&mut control.restore);
             control.daemon.restore_uplinks(saved.uplinks);
             control.daemon.restore_bindings(saved.bindings);
-            control.daemon.open_uplinks(reactor);
+            control.daemon.check_uplinks(reactor);
             control.daemon.restore(saved.attachments, reactor);
         });
     }

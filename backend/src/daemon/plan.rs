@@ -41,8 +41,9 @@ impl Daemon {
     /// Puts the present state in force.
     pub(super) fn publish(&mut self) {
         let view = self.model.view();
-        let ports = view.iter().map(|(_, device)| self.port(device, &view)).collect();
+        // What the NICs can do says how frames are told apart.
         self.claim(&view);
+        let ports = view.iter().map(|(_, device)| self.port(device, &view)).collect();
         self.workers.publish(Plan { view, ports });
         self.tell_guests();
     }

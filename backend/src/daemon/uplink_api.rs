@@ -188,7 +188,8 @@ impl Daemon {
         })
     }
 
-    fn is_steered(&self, uplink: Ifindex, queue: u32) -> bool {
+    /// Whether a NIC keeps a queue for a device's frames.
+    pub(super) fn is_steered(&self, uplink: Ifindex, queue: u32) -> bool {
         let uplink = self.uplinks.get(&uplink);
         uplink.is_some_and(|it| it.nic.as_ref().is_ok_and(|nic| nic.steered.contains_key(&queue)))
     }

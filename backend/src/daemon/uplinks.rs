@@ -10,7 +10,7 @@ use devices::nic::vfio::pci::Binding;
 use devices::nic::{Claim, Control, Link, Nic, NicError, NicPort};
 use devices::packet::MacAddress;
 use netkit::{DeviceKind, DropReason, Followed, Ifindex, Neighbour, NicState, QueueUse, View};
-use netkit_api::NicSpec;
+use netkit_api::{MacvtapMode, NicSpec};
 
 use super::attachment::Attachment;
 use super::nic;
@@ -18,7 +18,7 @@ use super::store::SavedUplink;
 use super::{Daemon, Reactor};
 use crate::dataplane::{Resolver, SharedBy, Shares, Token, UplinkPort};
 
-/// How often a NIC that is missing is looked for, and one that says nothing of its own is asked.
+/// How often NICs are asked what they are like, and those that are missing are looked for.
 pub const LOOK: Duration = Duration::from_secs(1);
 /// The most neighbours that are learnt behind one uplink.
 const LEARNT_MAX: usize = 4096;
@@ -87,13 +87,6 @@ impl Daemon {
             if device.is_ok_and(|it| it.kind() == DeviceKind::Uplink) {
                 self.insert_uplink(ifindex, nic);
             }
-        }
-    }
-
-    /// Opens the NICs of all uplinks that are without.
-    pub(super) fn open_uplinks(&mut self, reactor: &mut Reactor) {
-        for ifindex in self.silent_uplinks() {
-            self.retry_uplink(ifindex, reactor);
         }
     }
 
@@ -220,27 +213,15 @@ impl Daemon {
         }
     }
 
-    /// Looks after the uplinks that do not speak up themselves.
+    /// Looks after all uplinks: not every NIC says when it is gone, and one that is missing says nothing.
     pub(super) fn check_uplinks(&mut self, reactor: &mut Reactor) {
-        for ifindex in self.silent_uplinks() {
+        let uplinks: Vec<Ifindex> = self.uplinks.keys().copied().collect();
+        for ifindex in uplinks {
             self.check_uplink(ifindex, reactor);
         }
     }
 
-    /// Uplinks that are to be looked at from time to time.
-    pub(super) fn silent_uplinks(&self) -> Vec<Ifindex> {
-        let is_silent = |uplink: &Uplink| match &uplink.nic {
-            Ok(open) => open.event_fd.is_none(),
-            Err(_) => true,
-        };
-        self.uplinks
-            .iter()
-            .filter(|(_, uplink)| is_silent(uplink))
-            .map(|(ifindex, _)| *ifindex)
-            .collect()
-    }
-
-    pub(super) fn retry_uplink(&mut self, ifindex: Ifindex, reactor: &mut Reactor) {
+    fn retry_uplink(&mut self, ifindex: Ifindex, reactor: &mut Reactor) {
         let Some(uplink) = self.uplinks.get_mut(&ifindex) else {
             return;
         };
@@ -314,7 +295,8 @@ impl Daemon {
                 && view.device(lease.uplink).ifindex == uplink
             {
                 for queue in &lease.queues {
-                    shares.lease(*queue as usize, slot, device.address);
+                    let is_kept = self.is_steered(uplink, *queue);
+                    shares.lease(*queue as usize, is_kept, slot, device.address);
                 }
             }
         }
@@ -325,12 +307,16 @@ impl Daemon {
     pub(super) fn shared_by(&self, device: Ifindex, by: &SharedBy) -> SharedBy {
         match by {
             SharedBy::Addresses(addresses) if addresses.is_empty() => {
-                let device = self.model.device(device).ok();
-                let peer = device.and_then(|device| self.model.device(device.peer?).ok());
-                SharedBy::Addresses(peer.map(|peer| peer.address).into_iter().collect())
+                SharedBy::Addresses(self.address_behind(device).into_iter().collect())
             }
             by => by.clone(),
         }
+    }
+
+    /// The address of a device's other end: what a guest there has.
+    fn address_behind(&self, device: Ifindex) -> Option<MacAddress> {
+        let peer = self.model.device(device).ok()?.peer?;
+        Some(self.model.device(peer).ok()?.address)
     }
 
     /// Tells the NICs whose frames they are to give us, and where they are to arrive.
@@ -353,6 +339,8 @@ impl Daemon {
     }
 
     fn wanted_claim(&self, uplink: Ifindex, view: &View) -> Claim {
+        let spec = self.uplinks.get(&uplink).map(|uplink| &uplink.spec);
+        let is_macvtap = matches!(spec, Some(NicSpec::Macvtap(nic)) if nic.mode != MacvtapMode::Passthru);
         let mut addresses = BTreeSet::new();
         let mut is_shared = false;
         for (ifindex, attachment) in &self.attachments {
@@ -364,6 +352,8 @@ impl Daemon {
             }
             is_shared = true;
             match self.shared_by(*ifindex, &it.by) {
+                // A macvtap has one address, and gets nothing but what is for that.
+                SharedBy::Nothing if is_macvtap => addresses.extend(self.address_behind(*ifindex)),
                 SharedBy::Nothing => return Claim::Everything,
                 SharedBy::Addresses(list) => addresses.extend(list),
                 SharedBy::Prefixes(_) => addresses.extend(self.model.device(uplink).map(|it| it.address)),
@@ -429,11 +419,6 @@ impl Daemon {
                 plan.view.count_lost(slot, reason, lost, self.workers.count());
             }
         }
-    }
-
-    /// Whether [`Self::give_up_waiting`] is to be called from time to time.
-    pub(super) fn is_asking(&self) -> bool {
-        self.uplinks.values().any(|uplink| uplink.resolver.is_asking())
     }
 
     /// Has the model route by what the host has, and by what has been learnt.

@@ -72,9 +72,9 @@ impl Path {
         let outcome = step(view, frame, &mut level.clones, self.shard);
         // The kernel sends a copy while the program runs, so before the frame itself.
         while let Some(outcome) = xmit_clone(view, &mut level.clone, &mut level.clones, self.shard) {
-            self.conclude(outcome, &mut level.clone, targets);
+            self.conclude(&outcome, &mut level.clone, targets);
         }
-        if let Some(outcome) = outcome {
+        if let Some(outcome) = &outcome {
             self.conclude(outcome, frame, targets);
         }
         self.levels.push(level);
@@ -135,13 +135,14 @@ impl Path {
     }
 
     /// Delivers a frame that is to be delivered, and counts what came of it.
-    fn conclude<'p>(&mut self, outcome: Outcome, frame: &mut Frame, targets: &mut Targets<'p>) {
+    // By reference: a copy would load together what was just stored apart, and wait for that.
+    fn conclude<'p>(&mut self, outcome: &Outcome, frame: &mut Frame, targets: &mut Targets<'p>) {
         let Outcome::Deliver(delivery) = outcome else {
             return;
         };
-        match self.deliver(&delivery, frame, targets) {
-            Ok(()) => targets.delivered(&delivery),
-            Err(reason) => targets.plan.view.refused(&delivery, reason, self.shard),
+        match self.deliver(delivery, frame, targets) {
+            Ok(()) => targets.delivered(delivery),
+            Err(reason) => targets.plan.view.refused(delivery, reason, self.shard),
         }
     }
 

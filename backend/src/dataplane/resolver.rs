@@ -84,8 +84,6 @@ impl Resolver {
                 waiting: Vec::new(),
             };
             asked.insert(address, entry);
-            // Somebody has to forget it one day.
-            let _ = self.wake.write(1);
         }
         is_room
     }
@@ -118,11 +116,6 @@ impl Resolver {
         });
         state.waiting -= lost;
         lost as u64
-    }
-
-    /// Whether an answer is waited for.
-    pub fn is_asking(&self) -> bool {
-        !self.lock().asked.is_empty()
     }
 
     /// Takes note of where a neighbour says that it is, if it was asked for or is `known` to be elsewhere: nobody fills
@@ -219,8 +212,6 @@ mod tests {
         let order: Vec<u8> = learnt[0].waiting.iter().map(|it| it.head()[0]).collect();
         assert_eq!(order, (0..WAITING_MAX as u8).collect::<Vec<_>>());
         assert_eq!(resolver.give_up(now), 0);
-        assert!(resolver.is_asking());
         assert_eq!(resolver.give_up(now + MEMORY), WAITING_MAX as u64);
-        assert!(!resolver.is_asking());
     }
 }

@@ -18,7 +18,7 @@ pub struct Shares {
     hosts: Vec<(IpAddr, Slot)>,
     /// Devices by shorter prefix, the longest first.
     networks: Vec<(Prefix, Slot)>,
-    /// Whom a queue is leased to, by its number.
+    /// Whom a queue is leased to, by its number, if only that device's frames come by it.
     lessees: Vec<Option<Slot>>,
     /// Lessees by Ethernet address, in order, for frames that come by other queues.
     lessee_addresses: Vec<(MacAddress, Slot)>,
@@ -84,12 +84,13 @@ impl Shares {
         }
     }
 
-    /// A queue is leased to a device, which has this address.
-    pub fn lease(&mut self, queue: usize, device: Slot, address: MacAddress) {
+    /// A queue is leased to a device, which has this address. Unless the NIC keeps the queue for that address, others'
+    /// frames may come by it, too.
+    pub fn lease(&mut self, queue: usize, is_kept: bool, device: Slot, address: MacAddress) {
         if self.lessees.len() <= queue {
             self.lessees.resize(queue + 1, None);
         }
-        self.lessees[queue] = Some(device);
+        self.lessees[queue] = is_kept.then_some(device);
         if address.is_unicast() {
             insert(&mut self.lessee_addresses, address, device);
         }
@@ -100,7 +101,7 @@ impl Shares {
         !self.hosts.is_empty() || !self.networks.is_empty()
     }
 
-    /// To whom a queue is leased.
+    /// To whom a queue is leased, if only that device's frames come by it.
     #[inline]
     pub fn lessee(&self, queue: usize) -> Option<Slot> {
         self.lessees.get(queue).copied().flatten()
@@ -295,8 +296,10 @@ mod tests {
     fn a_leased_queue_and_its_lessee_s_address_lead_to_the_lessee() {
         let slots = slots();
         let mut shares = Shares::default();
-        shares.lease(3, slots[1], mac(4));
+        shares.lease(3, true, slots[1], mac(4));
+        shares.lease(5, false, slots[1], mac(4));
         assert_eq!((shares.lessee(3), shares.lessee(2)), (Some(slots[1]), None));
+        assert_eq!(shares.lessee(5), None, "others' frames come by it, too");
         assert_eq!(shares.lessee(99), None);
         assert_eq!(shares.lessee_at(mac(4)), Some(slots[1]));
     }

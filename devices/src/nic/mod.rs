@@ -13,6 +13,7 @@ pub mod netdev;
 mod send;
 pub mod tap;
 pub mod vfio;
+pub mod virtio_pci;
 pub mod xdp;
 
 use std::fmt::Debug;

@@ -4,8 +4,10 @@ use super::{Buffer, ChainId};
 use crate::memory::{GuestMemory, RegionCache};
 use crate::prefetch;
 
-const DESC_F_NEXT: u16 = 1;
-const DESC_F_WRITE: u16 = 2;
+/// The buffer continues in the next descriptor.
+pub const DESC_F_NEXT: u16 = 1;
+/// The device writes to the buffer.
+pub const DESC_F_WRITE: u16 = 2;
 const DESC_F_INDIRECT: u16 = 4;
 
 /// How far a ring looks ahead. As many frames as a burst has.

@@ -13,6 +13,7 @@ mod split;
 use std::sync::Arc;
 
 pub use chain::{Buffer, Chain, ChainId};
+pub(crate) use descriptor::{DESC_F_NEXT, DESC_F_WRITE, Descriptor};
 pub use descriptor::{LOOKAHEAD, Run};
 pub use inflight::{InflightBuffer, InflightError, InflightLayout};
 pub use packed::PackedRing;

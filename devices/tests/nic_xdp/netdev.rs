@@ -137,6 +137,7 @@ fn a_netdev_that_goes_down_and_up_again_is_used_again() {
                 assert!(Instant::now() < end);
             }
             if who_has_it_sent == "who waits" {
+                nic.port.queue(1).receive().arm();
                 is_readable(fd, 0);
                 assert!(station.receive(500).is_some(), "the one that waited");
                 assert_eq!(burst(), Ok(()));

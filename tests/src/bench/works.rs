@@ -273,8 +273,8 @@ pub const WORKS: &[Work] = &[
         theirs: &[Kind::DpdkXdp],
         ..both_ways(
             "xdp-64",
-            "one way, 64 B, guest to NIC to NIC to guest, both NICs by AF_XDP (copy mode) on a veth",
-            &["--mode", "one-way", "--size", "64"],
+            "both ways, 64 B, guest to NIC to NIC to guest, both NICs by AF_XDP (copy mode) on a veth",
+            &["--mode", "both-ways", "--size", "64"],
         )
     },
     Work {
@@ -283,7 +283,7 @@ pub const WORKS: &[Work] = &[
         ..both_ways(
             "xdp-1500",
             "the same with 1500 B",
-            &["--mode", "one-way", "--size", "1500"],
+            &["--mode", "both-ways", "--size", "1500"],
         )
     },
     Work {
@@ -291,8 +291,8 @@ pub const WORKS: &[Work] = &[
         theirs: &[Kind::DpdkPackets],
         ..both_ways(
             "packets-64",
-            "one way, 64 B, guest to NIC to NIC to guest, both NICs by packet sockets on a veth",
-            &["--mode", "one-way", "--size", "64"],
+            "both ways, 64 B, guest to NIC to NIC to guest, both NICs by packet sockets on a veth",
+            &["--mode", "both-ways", "--size", "64"],
         )
     },
     Work {

@@ -9,9 +9,11 @@ use smoltcp::wire::{Icmpv4Packet, Icmpv4Repr, Icmpv6Packet, Icmpv6Repr, IpAddres
 
 use super::device::PATIENCE;
 use super::random::Random;
-use super::stack::{Stack, talk};
+use super::stack::{Line, Party, Stack, talk};
 
 const IDENT: u16 = 0x22b;
+/// Of the octets of streams.
+const SEED: u64 = 7;
 /// No window scale: smoltcp 0.14 trims segments at a scaled window's edge, and then never acknowledges their FIN.
 const WINDOW: usize = 65535;
 
@@ -23,16 +25,20 @@ const FIRST_ANSWER: Duration = Duration::from_millis(200);
 ///
 /// # Panics
 /// If one of them is not answered.
-pub fn ping(a: &mut Stack, b: &mut Stack, from: IpAddress, to: IpAddress, count: u16) {
+pub fn ping<L: Line>(a: &mut Stack<L>, b: &mut impl Party, from: IpAddress, to: IpAddress, count: u16) {
     let buffer = || icmp::PacketBuffer::new(vec![icmp::PacketMetadata::EMPTY; 8], vec![0; 8192]);
     let handle = a.add(icmp::Socket::new(buffer(), buffer()));
     let socket = a.socket::<icmp::Socket>(handle);
     socket
         .bind(icmp::Endpoint::Ident(IDENT))
         .expect("a free identifier");
+    let end = Instant::now() + PATIENCE;
     // The first request makes both stacks look for their neighbour.
     while !is_answered(a, b, handle, 0, &[], FIRST_ANSWER) {
-        send_request(a.socket(handle), from, to, 0, &[]);
+        assert!(Instant::now() < end, "nobody answers for {to}");
+        if a.socket::<icmp::Socket>(handle).can_send() {
+            send_request(a.socket(handle), from, to, 0, &[]);
+        }
     }
     for sequence in 1..=count {
         let data = Random::new(u64::from(sequence)).octets(700);
@@ -45,9 +51,9 @@ pub fn ping(a: &mut Stack, b: &mut Stack, from: IpAddress, to: IpAddress, count:
 }
 
 /// Whether the answer to a request comes in time, with the data of the request.
-fn is_answered(
-    a: &mut Stack,
-    b: &mut Stack,
+fn is_answered<L: Line>(
+    a: &mut Stack<L>,
+    b: &mut impl Party,
     handle: SocketHandle,
     sequence: u16,
     data: &[u8],
@@ -111,9 +117,9 @@ pub fn tcp_socket() -> tcp::Socket<'static> {
 }
 
 /// Opens a connection from `a` to `b`: the socket of each.
-pub fn connect(
-    a: &mut Stack,
-    b: &mut Stack,
+pub fn connect<A: Line, B: Line>(
+    a: &mut Stack<A>,
+    b: &mut Stack<B>,
     to: IpAddress,
     ports: (u16, u16),
 ) -> (SocketHandle, SocketHandle) {
@@ -132,7 +138,13 @@ pub fn connect(
 }
 
 /// Sends `len` random octets from `a` to `b`, which must receive the same octets and the end of the stream.
-pub fn transfer(a: &mut Stack, b: &mut Stack, to: IpAddress, ports: (u16, u16), len: usize) {
+pub fn transfer<A: Line, B: Line>(
+    a: &mut Stack<A>,
+    b: &mut Stack<B>,
+    to: IpAddress,
+    ports: (u16, u16),
+    len: usize,
+) {
     let (client, server) = connect(a, b, to, ports);
     let mut sender = Sender::new(len);
     let mut receiver = Receiver::new(len);
@@ -140,6 +152,11 @@ pub fn transfer(a: &mut Stack, b: &mut Stack, to: IpAddress, ports: (u16, u16), 
         sender.advance(a.socket(client));
         receiver.advance(b.socket(server))
     });
+}
+
+/// What a [`Sender`] of `len` octets writes.
+pub fn stream(len: usize) -> Vec<u8> {
+    Random::new(SEED).octets(len)
 }
 
 /// Writes random octets into a socket, as there is room.
@@ -155,7 +172,7 @@ impl Sender {
     /// Will write `len` octets and end the stream.
     pub fn new(len: usize) -> Sender {
         Sender {
-            random: Random::new(7),
+            random: Random::new(SEED),
             pending: Vec::new(),
             left: len,
             ends: true,
@@ -195,10 +212,15 @@ impl Receiver {
     /// Expects `len` octets and the end of the stream.
     pub fn new(len: usize) -> Receiver {
         Receiver {
-            random: Random::new(7),
+            random: Random::new(SEED),
             expected: Vec::new(),
             left: len,
         }
+    }
+
+    /// Octets that have not come yet.
+    pub fn left(&self) -> usize {
+        self.left + self.expected.len()
     }
 
     /// Takes what has arrived; true at the end of the stream.
@@ -221,8 +243,45 @@ impl Receiver {
         }
         let ended = !socket.may_recv();
         if ended {
-            assert_eq!(self.left + self.expected.len(), 0, "the stream ended too early");
+            assert_eq!(self.left(), 0, "the stream ended too early");
         }
         ended
+    }
+}
+
+/// A stream each way over one connection.
+#[derive(Debug)]
+pub struct Exchange {
+    sender: Sender,
+    receiver: Receiver,
+    has_ended: bool,
+}
+
+impl Exchange {
+    /// Of `len` octets each way.
+    pub fn new(len: usize) -> Exchange {
+        Exchange {
+            sender: Sender::new(len),
+            receiver: Receiver::new(len),
+            has_ended: false,
+        }
+    }
+
+    /// Sends and takes what can be; true when both sides have sent everything and know it.
+    ///
+    /// # Panics
+    /// If another octet came, or one too many, or the end too early.
+    pub fn advance(&mut self, socket: &mut tcp::Socket) -> bool {
+        let has_begun = !matches!(
+            socket.state(),
+            tcp::State::Listen | tcp::State::SynSent | tcp::State::SynReceived
+        );
+        if has_begun && !self.has_ended {
+            self.sender.advance(socket);
+            self.has_ended = self.receiver.advance(socket);
+        } else if has_begun {
+            self.sender.advance(socket);
+        }
+        self.has_ended && !socket.is_active()
     }
 }

@@ -429,7 +429,8 @@ impl NetDriver {
         let fds: Vec<RawFd> = receive().map(|queue| queue.call.as_raw_fd()).collect();
         let called = wait_readable(&fds, patience);
         if !called && receive().any(|queue| queue.ring.ready(&self.memory) > 0) {
-            // It may have come just now; a call that is still missing will not come any more.
+            // It may have come just now; a call that is still missing will not come any more, unless the device is gone.
+            let fds = [&fds[..], &[self.front_end.socket().as_raw_fd()]].concat();
             assert!(
                 wait_readable(&fds, PATIENCE),
                 "the device used a buffer and did not call"

@@ -81,20 +81,28 @@ impl Pair {
             ..DeviceCreate::default()
         };
         daemon.client().create(&request).expect("a pair");
-        let end = |device: String| {
-            let end = End {
-                socket: daemon.path(&format!("{device}.sock")),
-                client: daemon.client(),
-                device,
-            };
+        let pair = Pair::ends(daemon, name);
+        for end in [&pair.a, &pair.b] {
             end.set(&DeviceSet {
                 up: Some(true),
                 mtu: Some(config.mtu),
                 ..DeviceSet::default()
             });
-            end
+        }
+        pair
+    }
+
+    /// A pair that was made by other means.
+    pub fn ends(daemon: &Netkitd, name: &str) -> Pair {
+        let end = |device: String| End {
+            socket: daemon.path(&format!("{device}.sock")),
+            client: daemon.client(),
+            device,
         };
-        Pair { a: end(a), b: end(b) }
+        Pair {
+            a: end(format!("{name}0")),
+            b: end(format!("{name}1")),
+        }
     }
 
     /// Connects a guest with these choices to each end.

@@ -1,4 +1,5 @@
-//! A real TCP/IP stack (smoltcp) as the guest behind a driver, using the offloads that the driver negotiated.
+//! A real TCP/IP stack (smoltcp) as the guest behind a driver, using the offloads that the driver negotiated; or as
+//! whoever else can send and receive frames.
 
 use std::num::{NonZeroU16, NonZeroUsize};
 use std::time::{Duration, Instant};
@@ -18,16 +19,35 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// How long to wait for the device when the stack has no deadline.
 const NAP: Duration = Duration::from_millis(100);
 
+/// What carries a stack's frames.
+pub trait Line: Device {
+    /// Sleeps until a frame has come, or this long.
+    fn wait(&mut self, patience: Duration);
+}
+
+/// Somebody who has to be let act for a conversation to go on.
+pub trait Party {
+    /// Receives and sends what there is; false if there was nothing.
+    fn act(&mut self) -> bool;
+
+    /// When it wants to act again although nothing comes.
+    fn patience(&mut self) -> Duration;
+}
+
+/// Somebody outside of this thread, who acts without being let.
+#[derive(Debug, Clone, Copy)]
+pub struct Elsewhere;
+
 /// A guest with a network stack.
-pub struct Stack {
+pub struct Stack<L = NetDriver> {
     /// Its driver.
-    pub driver: NetDriver,
+    pub driver: L,
     interface: Interface,
     sockets: SocketSet<'static>,
     begun: Instant,
 }
 
-impl std::fmt::Debug for Stack {
+impl<L> std::fmt::Debug for Stack<L> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Stack")
             .field("address", &self.interface.hardware_addr())
@@ -35,12 +55,12 @@ impl std::fmt::Debug for Stack {
     }
 }
 
-impl Stack {
+impl<L: Line> Stack<L> {
     /// A guest with these addresses.
-    pub fn new(mut driver: NetDriver, mac: [u8; 6], addresses: &[IpCidr]) -> Stack {
+    pub fn new(mut driver: L, mac: [u8; 6], addresses: &[IpCidr]) -> Stack<L> {
         let mut config = Config::new(EthernetAddress(mac).into());
         config.random_seed = u64::from(mac[5]);
-        let mut interface = Interface::new(config, &mut Phy(&mut driver), StackInstant::ZERO);
+        let mut interface = Interface::new(config, &mut driver, StackInstant::ZERO);
         interface.update_ip_addrs(|all| {
             for address in addresses {
                 all.push(*address).expect("room for an address");
@@ -75,17 +95,8 @@ impl Stack {
     /// Receives and sends what there is; false if there was nothing.
     pub fn poll(&mut self) -> bool {
         let now = self.now();
-        let result = self
-            .interface
-            .poll(now, &mut Phy(&mut self.driver), &mut self.sockets);
+        let result = self.interface.poll(now, &mut self.driver, &mut self.sockets);
         result == PollResult::SocketStateChanged
-    }
-
-    /// When the stack wants to be polled again although nothing comes.
-    fn patience(&mut self) -> Duration {
-        let now = self.now();
-        let delay = self.interface.poll_delay(now, &self.sockets);
-        delay.map_or(NAP, |delay| Duration::from_micros(delay.total_micros()).min(NAP))
     }
 
     fn now(&self) -> StackInstant {
@@ -93,15 +104,41 @@ impl Stack {
     }
 }
 
-/// Lets two guests talk until `done`.
+impl<L: Line> Party for Stack<L> {
+    fn act(&mut self) -> bool {
+        self.poll()
+    }
+
+    fn patience(&mut self) -> Duration {
+        let now = self.now();
+        let delay = self.interface.poll_delay(now, &self.sockets);
+        delay.map_or(NAP, |delay| Duration::from_micros(delay.total_micros()).min(NAP))
+    }
+}
+
+impl Party for Elsewhere {
+    fn act(&mut self) -> bool {
+        false
+    }
+
+    fn patience(&mut self) -> Duration {
+        NAP
+    }
+}
+
+/// Lets a guest and somebody else talk until `done`.
 ///
 /// # Panics
 /// If they do not come to an end.
-pub fn talk(a: &mut Stack, b: &mut Stack, mut done: impl FnMut(&mut Stack, &mut Stack) -> bool) {
+pub fn talk<L: Line, P: Party>(
+    a: &mut Stack<L>,
+    b: &mut P,
+    mut done: impl FnMut(&mut Stack<L>, &mut P) -> bool,
+) {
     let end = Instant::now() + PATIENCE;
     while !done(a, b) {
         assert!(Instant::now() < end, "the guests do not come to an end");
-        if a.poll() | b.poll() {
+        if a.act() | b.act() {
             continue;
         }
         // The one answers what the other sends, so either may be waited for; the pauses stay short.
@@ -114,7 +151,7 @@ pub fn talk(a: &mut Stack, b: &mut Stack, mut done: impl FnMut(&mut Stack, &mut 
 ///
 /// # Panics
 /// If they do not come to an end.
-pub fn serve(stack: &mut Stack, mut done: impl FnMut(&mut Stack) -> bool) {
+pub fn serve<L: Line>(stack: &mut Stack<L>, mut done: impl FnMut(&mut Stack<L>) -> bool) {
     let end = Instant::now() + PATIENCE;
     while !done(stack) {
         assert!(Instant::now() < end, "the guest does not come to an end");
@@ -125,39 +162,40 @@ pub fn serve(stack: &mut Stack, mut done: impl FnMut(&mut Stack) -> bool) {
     }
 }
 
-/// A driver as the stack sees it.
-struct Phy<'a>(&'a mut NetDriver);
+/// A frame that the driver received.
+#[derive(Debug)]
+pub struct Receive(Vec<u8>);
 
-struct Receive(Vec<u8>);
-
-struct Transmit<'a> {
+/// Room for a frame that the driver is to send.
+#[derive(Debug)]
+pub struct Transmit<'a> {
     driver: &'a mut NetDriver,
     gso_size: Option<NonZeroU16>,
 }
 
-impl Device for Phy<'_> {
-    type RxToken<'a>
-        = Receive
-    where
-        Self: 'a;
-    type TxToken<'a>
-        = Transmit<'a>
-    where
-        Self: 'a;
+impl Line for NetDriver {
+    fn wait(&mut self, patience: Duration) {
+        NetDriver::wait(self, patience);
+    }
+}
+
+impl Device for NetDriver {
+    type RxToken<'a> = Receive;
+    type TxToken<'a> = Transmit<'a>;
 
     fn receive(&mut self, now: StackInstant) -> Option<(Receive, Transmit<'_>)> {
-        if !self.0.has_room() {
+        if !self.has_room() {
             return None;
         }
-        let mut received = self.0.poll()?;
+        let mut received = self.poll()?;
         // The stack verifies the checksum whoever computed it: here, that the device left a right beginning of it.
         complete(&received.header, &mut received.frame);
         Some((Receive(received.frame), self.transmit(now)?))
     }
 
     fn transmit(&mut self, _: StackInstant) -> Option<Transmit<'_>> {
-        self.0.has_room().then_some(Transmit {
-            driver: self.0,
+        self.has_room().then_some(Transmit {
+            driver: self,
             gso_size: None,
         })
     }
@@ -165,13 +203,13 @@ impl Device for Phy<'_> {
     fn capabilities(&self) -> DeviceCapabilities {
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = self.0.setup().mtu + ETHERNET;
-        if self.0.has(feature::CSUM) {
+        capabilities.max_transmission_unit = self.setup().mtu + ETHERNET;
+        if self.has(feature::CSUM) {
             capabilities.checksum.tcp = Checksum::Rx;
             capabilities.checksum.udp = Checksum::Rx;
         }
         // smoltcp 0.14 throws large IPv6 segments away itself.
-        if self.0.has(feature::HOST_TSO4) {
+        if self.has(feature::HOST_TSO4) {
             capabilities.segmentation.tcpv4 = NonZeroUsize::new(ETHERNET + usize::from(u16::MAX));
         }
         capabilities

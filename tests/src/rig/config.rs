@@ -29,6 +29,8 @@ pub struct GuestConfig {
     pub initrd_extra: Vec<GuestFile>,
     /// How many guests may be nested in it, each with an agent line to the host.
     pub nested: u32,
+    /// Whether an IOMMU stands between its cards and its memory, so that it can give them to VFIO.
+    pub iommu: bool,
 }
 
 /// The kernels of the guest image.
@@ -74,6 +76,7 @@ impl GuestConfig {
             kernel_args: String::new(),
             initrd_extra: Vec::new(),
             nested: 0,
+            iommu: false,
         }
     }
 
@@ -98,6 +101,12 @@ impl GuestConfig {
         self
     }
 
+    /// Puts an IOMMU into the machine, which remaps interrupts, too: VFIO wants both.
+    pub fn iommu(mut self) -> GuestConfig {
+        self.iommu = true;
+        self
+    }
+
     /// Adds QEMU arguments.
     pub fn args<T: Into<String>>(mut self, arguments: impl IntoIterator<Item = T>) -> GuestConfig {
         self.extra_args.extend(arguments.into_iter().map(Into::into));
@@ -108,6 +117,11 @@ impl GuestConfig {
     pub fn files(mut self, files: impl IntoIterator<Item = GuestFile>) -> GuestConfig {
         self.initrd_extra.extend(files);
         self
+    }
+
+    /// The PCI address of card `index`.
+    pub fn pci_address(index: usize) -> String {
+        format!("0000:00:{:02x}.0", FIRST_NIC_SLOT + index)
     }
 
     /// The address of card `index` unless it is given one.
@@ -126,6 +140,7 @@ impl GuestConfig {
             Accel::Tcg => ("tcg,thread=multi", "max"),
             Accel::Kvm => ("kvm", "host"),
         };
+        let iommu_args = if self.iommu { "intel_iommu=on " } else { "" };
         let kernel_args = &self.kernel_args;
         let pairs = [
             ("-name", name.clone()),
@@ -144,7 +159,10 @@ impl GuestConfig {
             ),
             ("-kernel", place.kernel.display().to_string()),
             ("-initrd", place.initramfs.display().to_string()),
-            ("-append", format!("console=ttyS0 {KERNEL_ARGS} {kernel_args}")),
+            (
+                "-append",
+                format!("console=ttyS0 {KERNEL_ARGS} {iommu_args}{kernel_args}"),
+            ),
             ("-display", "none".into()),
             ("-serial", format!("file:{}", place.console().display())),
             ("-chardev", place.agent_chardev.clone()),
@@ -164,6 +182,10 @@ impl GuestConfig {
                 .into_iter()
                 .flat_map(|(option, value)| [option.into(), value]),
         );
+        if self.iommu {
+            // Before the cards, which look for it when they are made.
+            arguments.extend(["-device".into(), "intel-iommu,intremap=on".into()]);
+        }
         for (index, nic) in self.nics.iter().enumerate() {
             // Cards in slot order, so that the guest calls them eth0, eth1 and so on.
             let bus = format!("bus=pcie.0,addr={:#x}", FIRST_NIC_SLOT + index);

@@ -2,12 +2,14 @@
 
 use super::config::qemu_version;
 use serde_json::{Map, Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// A virtio-net card and what is behind it.
+/// A card, virtio-net unless said otherwise, and what is behind it.
 #[derive(Debug, Clone)]
 pub struct Nic {
     backend: Backend,
+    model: String,
+    record: Option<PathBuf>,
     queues: u16,
     mac: Option<String>,
     properties: Vec<(String, String)>,
@@ -41,6 +43,8 @@ impl Nic {
     fn new(backend: Backend) -> Nic {
         Nic {
             backend,
+            model: "virtio-net-pci".into(),
+            record: None,
             queues: 1,
             mac: None,
             properties: Vec::new(),
@@ -63,6 +67,26 @@ impl Nic {
         self
     }
 
+    /// A unix datagram socket, one frame a datagram: QEMU receives at `local` and sends to `remote`.
+    pub fn dgram(local: &Path, remote: &Path) -> Nic {
+        let (local, remote) = (local.display(), remote.display());
+        Nic::netdev(format!(
+            "dgram,local.type=unix,local.path={local},remote.type=unix,remote.path={remote}"
+        ))
+    }
+
+    /// Makes it another of QEMU's cards, such as `igb`.
+    pub fn model(mut self, model: impl Into<String>) -> Nic {
+        self.model = model.into();
+        self
+    }
+
+    /// Has QEMU write every frame of the wire to a pcap file; not of a card that is plugged in later.
+    pub fn record(mut self, path: impl Into<PathBuf>) -> Nic {
+        self.record = Some(path.into());
+        self
+    }
+
     /// The number of queue pairs.
     pub fn queues(mut self, pairs: u16) -> Nic {
         self.queues = pairs;
@@ -80,7 +104,7 @@ impl Nic {
         self.property("host_mtu", mtu.to_string())
     }
 
-    /// Sets a property of QEMU's virtio-net-pci, such as `guest_tso4` to `off` or `packed` to `on`.
+    /// Sets a property of QEMU's card, such as `guest_tso4` to `off` or `packed` to `on`.
     pub fn property(mut self, name: &str, value: impl Into<String>) -> Nic {
         self.properties.push((name.into(), value.into()));
         self
@@ -125,8 +149,15 @@ impl Nic {
             .collect();
         arguments.extend([
             "-device".into(),
-            format!("virtio-net-pci,{},{bus}", device.join(",")),
+            format!("{},{},{bus}", self.model, device.join(",")),
         ]);
+        if let Some(path) = &self.record {
+            let path = path.display();
+            arguments.extend([
+                "-object".into(),
+                format!("filter-dump,id=dump-{id},netdev={id},file={path}"),
+            ]);
+        }
         arguments
     }
 
@@ -156,7 +187,7 @@ impl Nic {
             }
         }
         let mut device = self.device(id, mac);
-        device.insert("driver".into(), json!("virtio-net-pci"));
+        device.insert("driver".into(), json!(self.model));
         device.insert("bus".into(), json!(bus));
         commands.push(("device_add", Value::Object(device)));
         commands

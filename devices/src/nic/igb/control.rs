@@ -42,15 +42,20 @@ impl IgbControl {
         self.status().map(|_| ())
     }
 
+    /// The status register of a NIC that is still ours.
     fn status(&self) -> Result<u32, NicError> {
-        match self.adapter.registers.read(r::STATUS) {
-            GONE => {
-                let hint = "its registers read as ones: it was unplugged, or its bus is down";
-                let nic = self.adapter.device.name();
-                Err(NicError::new("talk to", nic, libc::ENODEV, hint))
-            }
-            status => Ok(status),
+        let registers = &self.adapter.registers;
+        let lost = |errno, hint: &str| NicError::new("talk to", self.adapter.device.name(), errno, hint);
+        let status: u32 = registers.read(r::STATUS);
+        if status == GONE {
+            let hint = "its registers read as ones: it was unplugged, or its bus is down";
+            return Err(lost(libc::ENODEV, hint));
         }
+        if registers.read::<u32>(r::RCTL) & r::RCTL_EN == 0 {
+            let hint = "somebody has reset it, so it has to be opened again";
+            return Err(lost(libc::EIO, hint));
+        }
+        Ok(status)
     }
 }
 

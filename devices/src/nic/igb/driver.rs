@@ -17,7 +17,7 @@ use crate::packet::{MacAddress, OffloadFeatures};
 
 /// The MTU that the driver allows, as Linux does.
 pub const MTU: u32 = 9216;
-/// The longest frame on the wire: with Ethernet header, two VLAN tags and checksum.
+/// The longest frame on the wire, with Ethernet header and two VLAN tags.
 pub const WIRE_FRAME: usize = MTU as usize + 14 + 8;
 /// The longest frame that is handed to the NIC to be cut.
 const FRAME_MAX: usize = 65535 + 14 + 8;
@@ -33,6 +33,22 @@ pub struct Adapter {
     pub model: Model,
     /// Queue pairs in use.
     pub queues: usize,
+    /// Keeps what the NIC may write to mapped until it is at rest.
+    _memory: DmaMemory,
+}
+
+#[cfg(test)]
+impl Adapter {
+    /// One whose registers are plain memory.
+    pub fn without_device(queues: usize) -> Arc<Adapter> {
+        Arc::new(Adapter {
+            registers: Registers::in_memory(r::LEN),
+            device: Device::none(),
+            model: Model::of(0x10c9).expect("the 82576 is known"),
+            queues,
+            _memory: DmaMemory::without_device(4096),
+        })
+    }
 }
 
 impl Drop for Adapter {
@@ -54,17 +70,18 @@ pub fn open(device: Device, model: Model, queues: u16) -> Result<Nic, NicError> 
         let hint = "it needs two MSI-X vectors at least; see whether the host has MSI turned off (pci=nomsi)";
         return Err(NicError::new("use", device.name(), libc::ENOSPC, hint));
     }
-    let container = Arc::clone(device.container());
+    let len = queues * (receive::MEMORY + transmit::MEMORY);
+    let mut memory = DmaMemory::new(device.container(), len, device.name())?;
     let adapter = Arc::new(Adapter {
         registers,
         device,
         model,
         queues,
+        _memory: memory.take(0),
     });
     reset(&adapter)?;
     let address = own_address(&adapter)?;
     let nic = adapter.device.name();
-    let mut memory = DmaMemory::new(&container, queues * (receive::MEMORY + transmit::MEMORY), nic)?;
     let events = Events::new(&adapter.device)?;
     let mut vectors = Vec::new();
     for _ in 0..queues {

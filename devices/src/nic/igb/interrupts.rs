@@ -23,14 +23,24 @@ pub fn set_up(registers: &Registers, model: &Model, queues: usize) {
 pub fn arm_link(registers: &Registers, vector: usize) {
     // Reading clears the cause, without which the next change would be none, and with GPIE.NSICR the mask, too (8.8.1).
     registers.read::<u32>(r::ICR);
-    registers.write(r::IMS, r::INTERRUPT_LSC);
     arm(registers, vector);
+    registers.write(r::IMS, r::INTERRUPT_LSC);
 }
 
-/// Lets a vector fire once.
+/// Lets a vector fire once, for a cause that comes from now on: who waits for it has to look once more, for what came before
+/// fires nothing.
 #[inline]
 pub fn arm(registers: &Registers, vector: usize) {
+    registers.write(r::EICR, 1u32 << vector);
     registers.write(r::EIMS, 1u32 << vector);
+    // The NIC has done both when it answers. Otherwise clearing could hit the cause of a frame that arrives behind the look.
+    registers.read::<u32>(r::STATUS);
+}
+
+/// Keeps a vector from firing. One that has fired does so by itself, but not in QEMU's model.
+#[inline]
+pub fn disarm(registers: &Registers, vector: usize) {
+    registers.write(r::EIMC, 1u32 << vector);
 }
 
 /// Keeps all vectors from firing.

@@ -7,8 +7,9 @@ mod interrupts;
 mod model;
 mod offload;
 mod receive;
-#[allow(missing_docs)] // Names and meanings are those of the datasheet.
 mod registers;
+#[cfg(test)]
+mod tests;
 mod transmit;
 
 pub use driver::open;

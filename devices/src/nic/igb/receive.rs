@@ -32,6 +32,10 @@ pub struct IgbReceive {
     /// Counts descriptors: the next one that the NIC writes back, and the first one that it has not been given again.
     next: usize,
     released: usize,
+    /// Whether a frame that was too long goes on.
+    skipping: bool,
+    /// Whether the vector may fire.
+    armed: bool,
     wake: EventFd,
 }
 
@@ -60,6 +64,8 @@ impl IgbReceive {
             buffers: memory.take(RING * BUFFER),
             next: 0,
             released: 0,
+            skipping: false,
+            armed: false,
             wake,
         };
         for index in 0..RING {
@@ -99,44 +105,56 @@ impl IgbReceive {
         descriptor.has(r::RX_DD).then_some(descriptor)
     }
 
-    /// Puts the buffers of the next frame into `arrival`. Says how many there are and whether the frame is of use; None if
-    /// it has not arrived as a whole.
-    fn collect(&self, arrival: &mut Arrival) -> Option<(usize, bool)> {
-        let mut is_whole = true;
-        for count in 0.. {
-            let descriptor = self.written_back(self.next + count)?;
-            if count == 0 {
-                // What the NIC wrote before it wrote the descriptor is seen from here on.
+    /// How many descriptors the next frame takes up, and the last of them; None if it has not arrived as a whole. A frame
+    /// that is too long has no end here.
+    fn next_frame(&self) -> Option<(usize, WrittenBack)> {
+        let most = if self.skipping { 1 } else { PIECES };
+        for count in 1..=most {
+            let descriptor = self.written_back(self.next + count - 1)?;
+            if descriptor.has(r::RX_EOP) || count == most {
+                // What the NIC wrote before it wrote the descriptors is seen from here on.
                 fence(Ordering::Acquire);
-            }
-            let len = descriptor.len();
-            if len > 0 && count < PIECES {
-                let buffer = (self.next + count) % RING;
-                arrival.slices.push(self.buffers.slice(buffer * BUFFER, len));
-            }
-            is_whole &= count < PIECES;
-            if descriptor.has(r::RX_EOP) {
-                let valid = descriptor.has(r::RX_L4I) && !descriptor.has(r::RX_L4E | r::RX_IPE);
-                arrival.header.flags = if valid { F_DATA_VALID } else { 0 };
-                let is_good = is_whole && !descriptor.has(r::RX_RXE) && !arrival.slices.is_empty();
-                return Some((count + 1, is_good));
+                return Some((count, descriptor));
             }
         }
         None
+    }
+
+    /// Puts the next descriptors' buffers into `arrival`. False if that is no frame of use.
+    fn collect(&self, arrival: &mut Arrival, descriptors: usize, last: WrittenBack) -> bool {
+        if self.skipping || !last.has(r::RX_EOP) || last.has(r::RX_RXE) {
+            return false;
+        }
+        for count in self.next..self.next + descriptors {
+            let len = self.written_back(count).map_or(0, WrittenBack::len);
+            if len > 0 {
+                arrival
+                    .slices
+                    .push(self.buffers.slice(count % RING * BUFFER, len));
+            }
+        }
+        let is_valid = last.has(r::RX_L4I) && !last.has(r::RX_L4E | r::RX_IPE);
+        arrival.header.flags = if is_valid { F_DATA_VALID } else { 0 };
+        !arrival.slices.is_empty()
     }
 }
 
 impl Receive for IgbReceive {
     fn receive(&mut self, arrivals: &mut Arrivals) {
+        if self.armed {
+            self.armed = false;
+            interrupts::disarm(&self.adapter.registers, self.queue);
+        }
         while let Some(arrival) = arrivals.next() {
-            let collected = self.collect(arrival);
-            if !matches!(collected, Some((_, true))) {
+            let Some((descriptors, last)) = self.next_frame() else {
+                arrivals.cancel();
+                return;
+            };
+            if !self.collect(arrival, descriptors, last) {
                 arrivals.cancel();
             }
-            match collected {
-                Some((descriptors, _)) => self.next += descriptors,
-                None => return,
-            }
+            self.next += descriptors;
+            self.skipping = !last.has(r::RX_EOP);
         }
     }
 
@@ -157,10 +175,9 @@ impl Receive for IgbReceive {
     }
 
     fn arm(&mut self) -> bool {
-        // The cause is not cleared before: that could cross a frame that arrives now, and nobody would be woken for it. A
-        // wake for what was already taken is the price.
         interrupts::arm(&self.adapter.registers, self.queue);
-        self.written_back(self.next).is_none()
+        self.armed = true;
+        self.next_frame().is_none()
     }
 
     fn wake_fd(&self) -> Option<RawFd> {

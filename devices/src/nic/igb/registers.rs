@@ -39,6 +39,7 @@ pub const EIMS: usize = 0x1524;
 pub const EIMC: usize = 0x1528;
 pub const EIAC: usize = 0x152c;
 pub const EIAM: usize = 0x1530;
+pub const EICR: usize = 0x1580;
 pub const IVAR: usize = 0x1700;
 pub const IVAR_MISC: usize = 0x1740;
 pub const IVAR_VALID: u32 = 1 << 7;

@@ -1,4 +1,4 @@
-//! A transmit queue: frames are copied one behind the other into memory that the NIC sees.
+//! A transmit queue: frames are copied to memory that the NIC sees, and described in its ring.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use super::offload::{Context, Work};
 use super::registers as r;
 use crate::Refusal;
 use crate::nic::Transmit;
-use crate::nic::vfio::DmaMemory;
-use crate::packet::{Frame, Slice};
+use crate::nic::vfio::{DmaMemory, FramePool, pieces_max};
+use crate::packet::Frame;
 
 /// Descriptors of a ring.
 const RING: usize = 512;
@@ -18,13 +18,6 @@ const RING: usize = 512;
 const POOL: usize = 512 << 10;
 /// Memory that a queue takes.
 pub const MEMORY: usize = RING * r::DESCRIPTOR + POOL;
-/// No descriptor's octets reach over a page: what is one run to us is not one behind an IOMMU, and QEMU's model drops frames
-/// that lie so.
-const PAGE: usize = 4096;
-/// Frames start at cache lines.
-const ALIGNMENT: usize = 64;
-/// Bursts that are waited for.
-const BURSTS: usize = RING;
 
 /// A transmit queue.
 #[derive(Debug)]
@@ -32,25 +25,26 @@ pub struct IgbTransmit {
     adapter: Arc<Adapter>,
     queue: usize,
     ring: DmaMemory,
-    pool: DmaMemory,
-    /// Where the next frame goes, and what the NIC was given.
-    at: Position,
-    flushed: Position,
-    /// What is free again.
-    done: Position,
-    /// Ends of the bursts that the NIC has, in order.
-    bursts: VecDeque<Position>,
-    /// The command of the last descriptor, which is to say when it is done.
-    last_command: u32,
+    pool: FramePool,
+    /// Counts descriptors: the next one, the first one that the NIC was not told of, and the first one that is in use.
+    next: usize,
+    told: usize,
+    used: usize,
+    /// What the NIC was told to send, in order.
+    bursts: VecDeque<Burst>,
+    /// Where the last frame ends, and the command of its last descriptor.
+    last: (usize, u32),
     /// What the NIC knows of headers from the last context descriptor.
     context: Context,
 }
 
-/// A place in the ring and one in the pool, counted from the beginning of time.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Position {
-    descriptor: usize,
-    octet: usize,
+/// Frames that the NIC was told of at once.
+#[derive(Debug, Clone, Copy)]
+struct Burst {
+    /// The descriptor behind its last one.
+    next: usize,
+    /// Where its last frame ends in the pool.
+    end: usize,
 }
 
 impl IgbTransmit {
@@ -60,12 +54,12 @@ impl IgbTransmit {
             adapter: Arc::clone(adapter),
             queue,
             ring: memory.take(RING * r::DESCRIPTOR),
-            pool: memory.take(POOL),
-            at: Position::default(),
-            flushed: Position::default(),
-            done: Position::default(),
-            bursts: VecDeque::with_capacity(BURSTS),
-            last_command: 0,
+            pool: FramePool::new(memory.take(POOL)),
+            next: 0,
+            told: 0,
+            used: 0,
+            bursts: VecDeque::with_capacity(RING),
+            last: (0, 0),
             context: Context::default(),
         };
         let iova = transmit.ring.iova(0);
@@ -80,74 +74,29 @@ impl IgbTransmit {
         transmit
     }
 
-    /// Where a frame of this length starts: not over a page's end, if it fits into a page.
-    fn start(&self, len: usize) -> usize {
-        let start = self.at.octet.next_multiple_of(ALIGNMENT);
-        match len.min(PAGE) <= PAGE - start % PAGE {
-            true => start,
-            false => start.next_multiple_of(PAGE),
-        }
-    }
-
-    /// Whether there is room for a frame that ends there.
-    fn fits(&self, end: Position) -> bool {
-        end.descriptor - self.done.descriptor < RING && end.octet - self.done.octet <= POOL
+    /// Whether there are descriptors for a frame and its context. One stays empty: a full ring would look like an empty one.
+    fn has_descriptors(&self, len: usize) -> bool {
+        self.next + 1 + pieces_max(len) - self.used < RING
     }
 
     /// Takes back what the NIC has sent.
     fn reclaim(&mut self) {
-        while let Some(end) = self.bursts.front() {
-            let last = (end.descriptor + RING - 1) % RING;
+        while let Some(Burst { next, end }) = self.bursts.front().copied() {
+            let last = (next + RING - 1) % RING;
             if self.ring.read::<u32>(last * r::DESCRIPTOR + 12) & r::TX_DD == 0 {
                 break;
             }
-            self.done = *end;
+            self.used = next;
+            self.pool.give_back(end);
             self.bursts.pop_front();
         }
     }
 
-    fn write_context(&mut self, context: Context) {
-        let [first, second] = context.descriptor();
-        let at = (self.at.descriptor % RING) * r::DESCRIPTOR;
+    /// Writes the two halves of a descriptor.
+    fn write(&self, index: usize, first: u64, second: u64) {
+        let at = (index % RING) * r::DESCRIPTOR;
         self.ring.write(at, first);
         self.ring.write(at + 8, second);
-        self.at.descriptor += 1;
-        self.context = context;
-    }
-
-    fn write_data(&mut self, octet: usize, command: u32, options: u32) {
-        let at = (self.at.descriptor % RING) * r::DESCRIPTOR;
-        self.ring.write(at, self.pool.iova(octet % POOL));
-        self.ring
-            .write(at + 8, u64::from(command) | u64::from(options) << 32);
-        self.at.descriptor += 1;
-        self.last_command = command;
-    }
-
-    /// Copies a frame to `start`, where no page's end is inside of a piece.
-    fn copy(&self, frame: &Frame, start: usize) {
-        let mut at = start;
-        let head = frame.head();
-        let head = Slice {
-            ptr: head.as_ptr(),
-            len: head.len(),
-        };
-        for slice in std::iter::once(&head).chain(frame.tail()) {
-            let mut slice = *slice;
-            // The pool's end is a page's.
-            while slice.len > 0 {
-                let piece = Slice {
-                    ptr: slice.ptr,
-                    len: slice.len.min(POOL - at % POOL),
-                };
-                // SAFETY: a frame's slices are mapped while it holds them (`Frame::push_slice`).
-                unsafe { self.pool.copy_in(at % POOL, piece) };
-                // SAFETY: the slice has that many octets.
-                slice.ptr = unsafe { slice.ptr.add(piece.len) };
-                slice.len -= piece.len;
-                at += piece.len;
-            }
-        }
     }
 }
 
@@ -158,49 +107,46 @@ impl Transmit for IgbTransmit {
         if len == 0 || work.segments.is_none() && len > WIRE_FRAME {
             return Err(Refusal::TooLong);
         }
-        let start = self.start(len);
-        let end = Position {
-            descriptor: self.at.descriptor + 1 + len.div_ceil(PAGE),
-            octet: start + len,
-        };
-        if !self.fits(end) {
+        if !self.has_descriptors(len) || self.pool.find(len).is_none() {
             self.flush();
             self.reclaim();
-            if !self.fits(end) {
-                return Err(Refusal::Full);
-            }
         }
-        self.copy(frame, start);
-        work.patch(frame, |offset, value| {
-            // Headers lie in the first page.
-            self.pool.write(start % POOL + offset, value);
-        });
+        let place = match self.pool.find(len) {
+            Some(place) if self.has_descriptors(len) => place,
+            _ => return Err(Refusal::Full),
+        };
+        self.pool.take(place);
+        self.pool.copy(place, &[], frame);
+        work.patch(frame, |offset, value| self.pool.write(place, offset, value));
         if let Some(context) = work.context.filter(|context| *context != self.context) {
-            self.write_context(context);
+            let [first, second] = context.descriptor();
+            self.write(self.next, first, second);
+            self.next += 1;
+            self.context = context;
         }
-        let mut at = start;
-        while at < end.octet {
-            let piece = (end.octet - at).min(PAGE - at % PAGE);
-            let last = if at + piece == end.octet { r::TX_EOP } else { 0 };
-            self.write_data(at, work.command | last | piece as u32, work.options);
-            at += piece;
+        let (mut left, mut next, mut command) = (len, self.next, 0);
+        for (address, piece) in self.pool.pieces(place) {
+            left -= piece;
+            command = work.command | piece as u32 | if left == 0 { r::TX_EOP } else { 0 };
+            self.write(next, address, u64::from(command) | u64::from(work.options) << 32);
+            next += 1;
         }
-        self.at.octet = end.octet;
+        (self.next, self.last) = (next, (place.end, command));
         Ok(())
     }
 
     fn flush(&mut self) {
-        if self.at == self.flushed {
+        if self.next == self.told {
             return;
         }
-        // Only the last descriptor of a burst says that it is done (7.2.2.3.4, RS).
-        let last = (self.at.descriptor + RING - 1) % RING;
-        self.ring
-            .write(last * r::DESCRIPTOR + 8, self.last_command | r::TX_RS);
-        self.bursts.push_back(self.at);
-        self.flushed = self.at;
+        // Only the last descriptor of a burst says when it is done (7.2.2.3.4, RS).
+        let (end, command) = self.last;
+        let last = (self.next + RING - 1) % RING;
+        self.ring.write(last * r::DESCRIPTOR + 8, command | r::TX_RS);
+        self.bursts.push_back(Burst { next: self.next, end });
+        self.told = self.next;
         fence(Ordering::Release);
-        let tail = (self.at.descriptor % RING) as u32;
+        let tail = (self.next % RING) as u32;
         self.adapter
             .registers
             .write(r::of_queue(r::TDT, self.queue), tail);

@@ -97,6 +97,18 @@ impl Container {
         })
     }
 
+    /// Of no device at all.
+    #[cfg(test)]
+    pub fn without_device() -> Container {
+        let null = || open("/dev/null").expect("there is /dev/null");
+        Container {
+            nic: "none".to_owned(),
+            group: null().into(),
+            container: null(),
+            free: Mutex::new(Vec::new()),
+        }
+    }
+
     /// Opens a device of the group.
     pub fn device(&self, address: &str) -> Result<OwnedFd, NicError> {
         let name = CString::new(address).unwrap_or_default();

@@ -63,13 +63,32 @@ impl Device {
         }
         let config = Region::of(&file, abi::VFIO_PCI_CONFIG_REGION_INDEX)
             .map_err(|error| failed("find the configuration space of", &nic, &error))?;
-        Ok(Device {
+        let device = Device {
             nic,
             file,
             config,
             resets: info.flags & abi::VFIO_DEVICE_FLAGS_RESET != 0,
             container,
-        })
+        };
+        // Its registers answer only while memory access is on; without, a look at them is a SIGBUS.
+        device.set_bus_master(false)?;
+        Ok(device)
+    }
+
+    /// No device at all: nothing that is asked of it works.
+    #[cfg(test)]
+    pub fn none() -> Device {
+        Device {
+            nic: "none".to_owned(),
+            file: File::open("/dev/null").expect("there is /dev/null"),
+            config: Region {
+                offset: 0,
+                size: 0,
+                mappable: Vec::new(),
+            },
+            resets: true,
+            container: Arc::new(Container::without_device()),
+        }
     }
 
     /// Its address, as text.
@@ -94,7 +113,7 @@ impl Device {
         }
     }
 
-    /// Lets it read and write memory on its own, or no longer.
+    /// Lets it read and write memory on its own, or no longer. Its registers are there in both cases.
     pub fn set_bus_master(&self, on: bool) -> Result<(), NicError> {
         let command = self.config_u16(COMMAND)? | COMMAND_MEMORY;
         let command = match on {

@@ -24,7 +24,8 @@ struct Mapping {
     base: NonNull<u8>,
     len: usize,
     iova: u64,
-    container: Arc<Container>,
+    /// None in tests.
+    container: Option<Arc<Container>>,
 }
 
 // SAFETY: the mapping is plain memory until it is dropped; all access is through raw pointers and volatile.
@@ -54,13 +55,40 @@ impl DmaMemory {
             base,
             len,
             iova,
-            container: Arc::clone(container),
+            container: Some(Arc::clone(container)),
         };
         Ok(DmaMemory {
             mapping: Arc::new(mapping),
             offset: 0,
             len,
         })
+    }
+
+    /// Memory that no device sees, at the address 1 << 32.
+    #[cfg(test)]
+    pub fn without_device(len: usize) -> DmaMemory {
+        let len = len.next_multiple_of(4096);
+        let mapping = Mapping {
+            base: anonymous(len, 0).expect("there is memory"),
+            len,
+            iova: 1 << 32,
+            container: None,
+        };
+        DmaMemory {
+            mapping: Arc::new(mapping),
+            offset: 0,
+            len,
+        }
+    }
+
+    /// The same memory once more: what a device would see.
+    #[cfg(test)]
+    pub fn alias(&self) -> DmaMemory {
+        DmaMemory {
+            mapping: Arc::clone(&self.mapping),
+            offset: self.offset,
+            len: self.len,
+        }
     }
 
     /// Takes the first `len` octets out, which start at a page.
@@ -87,11 +115,11 @@ impl DmaMemory {
     }
 
     /// Length in octets.
-    pub fn len(&self) -> usize {
+    pub fn octets(&self) -> usize {
         self.len
     }
 
-    /// Reads what the device may have written.
+    /// Reads what the device may have written, at a multiple of its length.
     ///
     /// # Panics
     /// If it lies outside; as all below.
@@ -143,17 +171,27 @@ impl DmaMemory {
 impl Drop for Mapping {
     fn drop(&mut self) {
         // First the device's view, then ours: the other order would let it write to memory of others.
-        self.container.unmap(self.iova, self.len);
+        if let Some(container) = &self.container {
+            container.unmap(self.iova, self.len);
+        }
         // SAFETY: nobody has a pointer into it any more: whoever looks at it holds a part, which holds the mapping.
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
     }
 }
 
-/// Integers: every octet string of their length is one.
-pub trait Plain: Copy {}
-impl Plain for u16 {}
-impl Plain for u32 {}
-impl Plain for u64 {}
+/// Integers that a device and we exchange.
+///
+/// # Safety
+/// Every octet string of its length is a value.
+pub unsafe trait Plain: Copy {}
+// SAFETY: every octet string is an integer.
+unsafe impl Plain for u8 {}
+// SAFETY: as above.
+unsafe impl Plain for u16 {}
+// SAFETY: as above.
+unsafe impl Plain for u32 {}
+// SAFETY: as above.
+unsafe impl Plain for u64 {}
 
 fn anonymous(len: usize, flags: i32) -> Option<NonNull<u8>> {
     let (protection, flags) = (

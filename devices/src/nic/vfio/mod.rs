@@ -1,12 +1,12 @@
 //! NICs that the daemon drives itself, over VFIO.
 
-#[allow(missing_docs)] // Names and meanings are those of linux/vfio.h.
 mod abi;
 mod container;
 mod device;
 mod dma;
 mod events;
 pub mod pci;
+mod pool;
 mod registers;
 
 pub use container::Container;
@@ -14,9 +14,10 @@ pub use device::{Device, Interrupt};
 pub use dma::{DmaMemory, Plain};
 pub use events::{Events, new_event};
 pub use pci::PciAddress;
+pub use pool::{FramePool, Place, pieces_max};
 pub use registers::Registers;
 
-use super::{Nic, NicError, igb};
+use super::{Nic, NicError, igb, virtio_pci};
 use pci::{PciDevice, Sysfs};
 
 /// A PCI device that is to be opened as a NIC.
@@ -34,6 +35,7 @@ pub struct VfioConfig {
 pub fn supported(device: &PciDevice) -> Option<&'static str> {
     match device.vendor {
         igb::VENDOR => igb::Model::of(device.device).map(|_| "igb"),
+        virtio_pci::VENDOR => virtio_pci::is_net(device.device).then_some("virtio-net"),
         _ => None,
     }
 }
@@ -44,16 +46,16 @@ pub fn open(config: &VfioConfig) -> Result<Nic, NicError> {
     let device = Sysfs::default()
         .device(&config.address)
         .ok_or_else(|| NicError::new("find", &nic, libc::ENODEV, "lspci -D lists what there is"))?;
-    let Some(driver) = supported(&device) else {
+    if supported(&device).is_none() {
         let hint = format!("there is no driver for {} here", device.id());
         return Err(NicError::new("drive", nic, libc::EOPNOTSUPP, hint));
-    };
+    }
     let group = device.iommu_group.ok_or_else(|| no_iommu(config))?;
     let opened = Device::open(&config.address, group)?;
-    let _ = driver;
-    let model =
-        igb::Model::of(device.device).ok_or_else(|| NicError::new("drive", nic, libc::EOPNOTSUPP, ""))?;
-    igb::open(opened, model, config.queues)
+    match igb::Model::of(device.device) {
+        Some(model) if device.vendor == igb::VENDOR => igb::open(opened, model, config.queues),
+        _ => virtio_pci::open(opened, config.queues),
+    }
 }
 
 /// Without an IOMMU the device would have to be given physical addresses, for which no kernel of a distribution's is

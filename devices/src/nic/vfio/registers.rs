@@ -51,7 +51,19 @@ impl Registers {
         })
     }
 
-    /// Reads a register.
+    /// Plain memory in the place of registers.
+    #[cfg(test)]
+    pub fn in_memory(len: usize) -> Registers {
+        // SAFETY: plain system calls; the name ends with a zero.
+        let file = unsafe {
+            let fd = libc::memfd_create(c"registers".as_ptr(), libc::MFD_CLOEXEC);
+            <std::fs::File as std::os::fd::FromRawFd>::from_raw_fd(fd)
+        };
+        file.set_len(len as u64).expect("memory can be had");
+        Registers::map(std::os::fd::AsRawFd::as_raw_fd(&file), 0, len).expect("memory can be mapped")
+    }
+
+    /// Reads a register, at a multiple of its length.
     ///
     /// # Panics
     /// If it lies outside: registers are constants of a driver's, which says at mapping how far they reach.
@@ -72,7 +84,7 @@ impl Registers {
     }
 
     /// Length in octets.
-    pub fn len(&self) -> usize {
+    pub fn octets(&self) -> usize {
         self.len
     }
 

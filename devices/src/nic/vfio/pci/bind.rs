@@ -2,7 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::Path;
 
 use super::{PciAddress, Sysfs, VFIO_DRIVER};
 use crate::nic::NicError;
@@ -53,17 +53,17 @@ impl Binding {
         let directory = sysfs.directory(&self.address);
         self.write(
             "clear the driver_override of",
-            directory.join("driver_override"),
+            &directory.join("driver_override"),
             "\n",
         )?;
         let address = self.address.to_string();
         if self.driver_now(sysfs).as_deref() == Some(VFIO_DRIVER) {
-            self.write("take vfio-pci from", directory.join("driver/unbind"), &address)?;
+            self.write("take vfio-pci from", &directory.join("driver/unbind"), &address)?;
         }
         match &self.driver {
             Some(driver) if self.driver_now(sysfs).as_deref() != Some(driver) => {
                 let bind = sysfs.path(format!("sys/bus/pci/drivers/{driver}/bind"));
-                self.write(&format!("give back to {driver}"), bind, &address)
+                self.write(&format!("give back to {driver}"), &bind, &address)
             }
             _ => Ok(()),
         }
@@ -77,13 +77,13 @@ impl Binding {
         let directory = sysfs.directory(&self.address);
         let address = self.address.to_string();
         let name = directory.join("driver_override");
-        self.write("set the driver_override of", name, VFIO_DRIVER)?;
+        self.write("set the driver_override of", &name, VFIO_DRIVER)?;
         if let Some(driver) = &self.driver {
             let unbind = directory.join("driver/unbind");
-            self.write(&format!("take the driver {driver} from"), unbind, &address)?;
+            self.write(&format!("take the driver {driver} from"), &unbind, &address)?;
         }
         let probe = sysfs.path("sys/bus/pci/drivers_probe");
-        self.write("find vfio-pci for", probe, &address)?;
+        self.write("find vfio-pci for", &probe, &address)?;
         match self.driver_now(sysfs) {
             Some(driver) if driver == VFIO_DRIVER => Ok(()),
             driver => {
@@ -101,11 +101,11 @@ impl Binding {
     }
 
     /// The kernel acts on one write of the whole text.
-    fn write(&self, step: &str, path: PathBuf, text: &str) -> Result<(), NicError> {
+    fn write(&self, step: &str, path: &Path, text: &str) -> Result<(), NicError> {
         let written = || -> io::Result<()> {
             OpenOptions::new()
                 .write(true)
-                .open(&path)?
+                .open(path)?
                 .write_all(text.as_bytes())
         };
         written().map_err(|error| {
