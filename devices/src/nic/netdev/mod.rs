@@ -98,7 +98,13 @@ impl Netdev {
     pub fn address(&self) -> Result<MacAddress, NicError> {
         let request = self.ask("read the address of", libc::SIOCGIFHWADDR)?;
         // SAFETY: the kernel filled the address in.
-        let data = unsafe { request.ifr_ifru.ifru_hwaddr.sa_data };
+        let address = unsafe { request.ifr_ifru.ifru_hwaddr };
+        if address.sa_family != libc::ARPHRD_ETHER {
+            let hint =
+                "it carries no Ethernet frames; choose a netdev whose link is `link/ether` in `ip link`";
+            return Err(NicError::new("use", self.name(), libc::EOPNOTSUPP, hint));
+        }
+        let data = address.sa_data;
         Ok(MacAddress(std::array::from_fn(|index| data[index] as u8)))
     }
 
