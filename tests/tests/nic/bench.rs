@@ -19,6 +19,8 @@ use crate::{GUEST, MTU, OUTSIDE, OUTSIDE_MAC, PATIENCE};
 /// A card of the host's, and the daemon's uplink on it.
 #[derive(Debug)]
 pub struct Card {
+    /// Whether the host has a way to reset it alone.
+    pub resets: bool,
     pub index: usize,
     /// What QEMU calls it.
     pub model: &'static str,
@@ -33,6 +35,7 @@ pub struct Card {
 pub const VIRTIO_PCI: &str = "virtio-pci";
 
 pub const IGB: Card = Card {
+    resets: true,
     index: 0,
     model: "igb",
     properties: &[],
@@ -41,6 +44,7 @@ pub const IGB: Card = Card {
 };
 /// The host's kernel has a driver for it, which has it at first.
 pub const VIRTIO: Card = Card {
+    resets: false,
     index: 1,
     model: "virtio-net-pci",
     properties: &[("disable-legacy", "on"), ("iommu_platform", "on")],

@@ -49,7 +49,7 @@ fn listen(outside: &mut Stack<Watched>, port: u16) -> SocketHandle {
 
 #[test]
 fn guests_reach_the_outside_through_cards_that_the_daemon_drives() {
-    run(&[&IGB]).unwrap();
+    run(&[&IGB, &VIRTIO]).unwrap();
 }
 
 fn run(cards: &[&Card]) -> Result<()> {
@@ -69,7 +69,9 @@ fn run(cards: &[&Card]) -> Result<()> {
         a_stream_survives_the_daemons_death(&bench, card, &mut outside)?;
         a_link_goes_and_comes_back(&bench, card, &mut outside)?;
         measures(&bench, card, &mut outside)?;
-        a_card_that_is_reset_is_used_again(&bench, card, &mut outside)?;
+        if card.resets {
+            a_card_that_is_reset_is_used_again(&bench, card, &mut outside)?;
+        }
         println!("{}: {:?}", card.model, outside.driver.checker.tally());
         println!("{}: {:.0?} in all", card.model, begun.elapsed());
     }
