@@ -403,6 +403,7 @@ fn words(capabilities: &Capabilities) -> Vec<String> {
         ("sg", capabilities.pieces_max > 1),
     ]
     .into_iter()
-    .filter_map(|(word, has)| has.then(|| word.to_owned()))
+    .filter(|(_, has)| *has)
+    .map(|(word, _)| word.to_owned())
     .collect()
 }

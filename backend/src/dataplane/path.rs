@@ -18,6 +18,7 @@ pub struct Path {
     pub(super) shard: usize,
     pub(super) scratch: Frame,
     answer: Frame,
+    #[expect(clippy::vec_box, reason = "a level is moved out while it is in use")]
     levels: Vec<Box<Level>>,
 }
 
