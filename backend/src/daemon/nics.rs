@@ -179,6 +179,12 @@ impl Daemon {
     }
 }
 
+/// Whether a NIC is there, whoever drives it.
+pub fn is_there(spec: &api::VfioNic) -> bool {
+    let address = spec.address.parse::<PciAddress>();
+    address.is_ok_and(|address| Sysfs::default().device(&address).is_some())
+}
+
 /// Gives a NIC back to the driver that it was taken from. It must be closed.
 pub fn give_back(binding: &Binding) {
     if let Err(error) = binding.give_back(&Sysfs::default()) {

@@ -53,28 +53,12 @@ impl Daemon {
         };
         let ifindex = self.model.create_uplink(&wanted)?;
         self.insert_uplink(ifindex, request.nic.clone());
-        if let Err(error) = self.open_first(ifindex, &request.nic, reactor) {
+        if let Err(error) = self.open_nic(ifindex, &request.nic, reactor) {
             self.forget_uplink(ifindex);
             self.model.remove_uplink(ifindex)?;
             return Err(error);
         }
         self.save()
-    }
-
-    fn open_first(
-        &mut self,
-        ifindex: Ifindex,
-        spec: &api::NicSpec,
-        reactor: &mut Reactor,
-    ) -> Result<(), DaemonError> {
-        if let api::NicSpec::Vfio(spec) = spec {
-            let binding = self.take_nic(spec)?;
-            if let Some(uplink) = self.uplinks.get_mut(&ifindex) {
-                uplink.binding = binding;
-            }
-        }
-        let nic = nic::open(spec, self.workers.count())?;
-        Ok(self.install(ifindex, nic, reactor)?)
     }
 
     /// Forgets an uplink whose NIC is closed, and gives a PCI device back to the driver that it was taken from.

@@ -10,12 +10,12 @@ use devices::nic::vfio::pci::Binding;
 use devices::nic::{Claim, Control, Link, Nic, NicError, NicPort};
 use devices::packet::MacAddress;
 use netkit::{DeviceKind, DropReason, Followed, Ifindex, Neighbour, NicState, QueueUse, View};
-use netkit_api::{MacvtapMode, NicSpec};
+use netkit_api::{MacvtapMode, NicSpec, VfioNic};
 
 use super::attachment::Attachment;
-use super::nic;
 use super::store::SavedUplink;
-use super::{Daemon, Reactor};
+use super::{Daemon, DaemonError, Reactor};
+use super::{nic, nics};
 use crate::dataplane::{Resolver, SharedBy, Shares, Token, UplinkPort};
 
 /// How often NICs are asked what they are like, and those that are missing are looked for.
@@ -30,6 +30,8 @@ pub struct Uplink {
     pub spec: NicSpec,
     /// It was taken from the host's driver.
     pub binding: Option<Binding>,
+    /// The NIC was not there when it was last looked for, or has not been looked for yet.
+    was_away: bool,
     /// The NIC, if it is there.
     pub nic: Result<OpenNic, Missing>,
     resolver: Arc<Resolver>,
@@ -95,6 +97,7 @@ impl Daemon {
         let uplink = Uplink {
             spec,
             binding: None,
+            was_away: true,
             nic: Err(Missing { why: String::new() }),
             resolver: Arc::new(Resolver::new(self.learnt.clone())),
             learnt: BTreeMap::new(),
@@ -225,8 +228,8 @@ impl Daemon {
         let Some(uplink) = self.uplinks.get_mut(&ifindex) else {
             return;
         };
-        let result =
-            nic::open(&uplink.spec, self.workers.count()).and_then(|nic| self.install(ifindex, nic, reactor));
+        let spec = uplink.spec.clone();
+        let result = self.open_nic(ifindex, &spec, reactor);
         let Some(uplink) = self.uplinks.get_mut(&ifindex) else {
             return;
         };
@@ -239,6 +242,38 @@ impl Daemon {
             }
             (Err(_), _) => {}
         }
+    }
+
+    /// Opens the NIC of an uplink.
+    pub(super) fn open_nic(
+        &mut self,
+        ifindex: Ifindex,
+        spec: &NicSpec,
+        reactor: &mut Reactor,
+    ) -> Result<(), DaemonError> {
+        if let NicSpec::Vfio(spec) = spec {
+            self.take_uplink_nic(ifindex, spec)?;
+        }
+        let nic = nic::open(spec, self.workers.count())?;
+        Ok(self.install(ifindex, nic, reactor)?)
+    }
+
+    /// Takes a PCI NIC from the host's driver, if it is there anew: one that somebody took from us is not taken back.
+    fn take_uplink_nic(&mut self, ifindex: Ifindex, spec: &VfioNic) -> Result<(), DaemonError> {
+        let is_there = nics::is_there(spec);
+        let Some(uplink) = self.uplinks.get_mut(&ifindex) else {
+            return Ok(());
+        };
+        uplink.was_away |= !is_there;
+        if !uplink.was_away {
+            return Ok(());
+        }
+        let binding = self.take_nic(spec)?;
+        if let Some(uplink) = self.uplinks.get_mut(&ifindex) {
+            uplink.was_away = false;
+            uplink.binding = binding.or(uplink.binding.take());
+        }
+        Ok(())
     }
 
     /// Tells the model what the NIC is like.

@@ -72,6 +72,7 @@ fn run(cards: &[&Card]) -> Result<()> {
         if card.resets {
             a_card_that_is_reset_is_used_again(&bench, card, &mut outside)?;
         }
+        a_card_that_is_unplugged_is_used_again(&bench, card, &mut outside)?;
         println!("{}: {:?}", card.model, outside.driver.checker.tally());
         println!("{}: {:.0?} in all", card.model, begun.elapsed());
     }
@@ -247,6 +248,24 @@ fn a_card_that_is_reset_is_used_again(
     let log = bench.begin(card, &format!("ping {OUTSIDE} 3"))?;
     bench.serve(outside, &log, |_| ())?;
     println!("{}: used again {:.1?} after a reset", card.model, begun.elapsed());
+    Ok(())
+}
+
+/// The bus loses the card and finds it again, as with a card that is pulled and put back.
+fn a_card_that_is_unplugged_is_used_again(
+    bench: &Bench,
+    card: &Card,
+    outside: &mut Stack<Watched>,
+) -> Result<()> {
+    let host = bench.host.guest();
+    host.check(&format!("echo 1 >/sys/bus/pci/devices/{}/remove", card.address()))?;
+    bench.await_state(card, "missing")?;
+    let log = bench.begin(card, "ping 10.88.0.1 1")?;
+    host.check("echo 1 >/sys/bus/pci/rescan")?;
+    bench.await_state(card, "up")?;
+    bench.serve(outside, &log, |_| ())?;
+    let drops = bench.host.nkctl(&format!("-s uplink show {}", card.uplink()))?;
+    assert!(drops.contains("uplink_down"), "{drops}");
     Ok(())
 }
 
