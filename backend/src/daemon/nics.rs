@@ -1,5 +1,7 @@
 //! PCI NICs of the host: which there are, taking one from its driver, for us or for a guest, and giving it back.
 
+use std::os::unix::fs::MetadataExt;
+
 use devices::nic::NicError;
 use devices::nic::vfio::pci::{self, Binding, Objection, PciAddress, PciDevice, Preflight, Sysfs, preflight};
 use devices::nic::vfio::supported;
@@ -179,10 +181,11 @@ impl Daemon {
     }
 }
 
-/// Whether a NIC is there, whoever drives it.
-pub fn is_there(spec: &api::VfioNic) -> bool {
-    let address = spec.address.parse::<PciAddress>();
-    address.is_ok_and(|address| Sysfs::default().device(&address).is_some())
+/// Which PCI device is there, if one is: two that are there one after the other differ.
+pub fn identity(spec: &api::VfioNic) -> Option<u64> {
+    let address = spec.address.parse::<PciAddress>().ok()?;
+    let directory = std::fs::metadata(Sysfs::default().directory(&address)).ok()?;
+    Some(directory.ino())
 }
 
 /// Gives a NIC back to the driver that it was taken from. It must be closed.

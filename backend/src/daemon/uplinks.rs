@@ -30,8 +30,8 @@ pub struct Uplink {
     pub spec: NicSpec,
     /// It was taken from the host's driver.
     pub binding: Option<Binding>,
-    /// The NIC was not there when it was last looked for, or has not been looked for yet.
-    was_away: bool,
+    /// Which PCI device it was that was last taken: one that is plugged in again is another.
+    taken: Option<u64>,
     /// The NIC, if it is there.
     pub nic: Result<OpenNic, Missing>,
     resolver: Arc<Resolver>,
@@ -97,7 +97,7 @@ impl Daemon {
         let uplink = Uplink {
             spec,
             binding: None,
-            was_away: true,
+            taken: None,
             nic: Err(Missing { why: String::new() }),
             resolver: Arc::new(Resolver::new(self.learnt.clone())),
             learnt: BTreeMap::new(),
@@ -260,17 +260,14 @@ impl Daemon {
 
     /// Takes a PCI NIC from the host's driver, if it is there anew: one that somebody took from us is not taken back.
     fn take_uplink_nic(&mut self, ifindex: Ifindex, spec: &VfioNic) -> Result<(), DaemonError> {
-        let is_there = nics::is_there(spec);
-        let Some(uplink) = self.uplinks.get_mut(&ifindex) else {
-            return Ok(());
-        };
-        uplink.was_away |= !is_there;
-        if !uplink.was_away {
+        let there = nics::identity(spec);
+        let taken = self.uplinks.get(&ifindex).and_then(|uplink| uplink.taken);
+        if there.is_some() && there == taken {
             return Ok(());
         }
         let binding = self.take_nic(spec)?;
         if let Some(uplink) = self.uplinks.get_mut(&ifindex) {
-            uplink.was_away = false;
+            uplink.taken = there;
             uplink.binding = binding.or(uplink.binding.take());
         }
         Ok(())

@@ -157,7 +157,10 @@ fn a_lease_is_seen_from_the_side_of_the_uplink() {
     }
     let veth = Veth::new("l");
     let daemon = Netkitd::start();
-    daemon.ok(&format!("uplink add wan af_xdp {} queue 0 queues 2 mode copy", veth.near));
+    daemon.ok(&format!(
+        "uplink add wan af_xdp {} queue 0 queues 2 mode copy",
+        veth.near
+    ));
     daemon.ok("link add lone numrxqueues 4 type netkit single");
     assert_eq!(
         daemon.ok("queue lease lone wan 1"),
