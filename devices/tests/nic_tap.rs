@@ -8,7 +8,9 @@ use devices::nic::tap::{MacvlanMode, open_macvtap, open_tap};
 use devices::nic::{Claim, Nic};
 use devices::packet::{Frame, GsoType, MacAddress};
 use nic_namespace::frames::{GUEST, OTHER, THERE, packet, plain, tcp};
-use nic_namespace::{comes_true, drain, in_namespace, ip, ip_says, not_run, open, receive, send, veth};
+use nic_namespace::{
+    comes_true, drain, in_namespace, ip, ip_says, not_run, open, own_sysfs, receive, send, veth,
+};
 
 /// Whether frames go between two NICs in both directions.
 fn check_both_ways(near: &Nic, far: &Nic) {
@@ -100,10 +102,7 @@ fn what_is_no_tap_is_said() {
 fn with_macvtaps(test: &str, inside: impl FnOnce() + Send) {
     in_namespace(test, || {
         veth(1500, 1);
-        // SAFETY: plain system call; it concerns the calling thread only.
-        assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNS) }, 0);
-        nic_namespace::run("mount", "--make-rprivate /");
-        nic_namespace::run("mount", "-t sysfs sysfs /sys");
+        own_sysfs();
         match open_macvtap("nkkprobe", Some(("nkk0", MacvlanMode::Bridge)), 1) {
             Err(error) if error.errno() == libc::EOPNOTSUPP => not_run(test, "the kernel has no macvtap"),
             Err(error) => panic!("{error}"),
@@ -152,9 +151,11 @@ fn a_macvtap_is_made_gives_frames_and_goes() {
 fn a_macvtap_receives_for_what_is_claimed() {
     with_macvtaps("a_macvtap_receives_for_what_is_claimed", || {
         let far = open("nkk1", 1);
-        // Which of three frames arrive. The kernel passes those for everyone on a little later.
+        // A group that only a guest is a member of.
+        let group = MacAddress([0x33, 0x33, 0xff, 1, 2, 3]);
+        // Which of four frames arrive. The kernel passes those for everyone and for groups on a little later.
         let arriving = |nic: &Nic, expected: &[u8]| -> Vec<u8> {
-            let to = [GUEST, OTHER, MacAddress::BROADCAST];
+            let to = [GUEST, OTHER, MacAddress::BROADCAST, group];
             let frames: Vec<Frame> = (1..).zip(to).map(|(number, to)| plain(to, 60, number)).collect();
             send(&far, &frames);
             let received = [receive(nic, 0, expected.len()), drain(nic, 0)].concat();
@@ -167,7 +168,7 @@ fn a_macvtap_receives_for_what_is_claimed() {
         fs::write("/proc/sys/net/ipv6/conf/nkkm/disable_ipv6", "1").unwrap();
         drain(&bridge, 0);
         bridge.control.claim(&Claim::Addresses(vec![GUEST])).unwrap();
-        assert_eq!(arriving(&bridge, &[1, 3]), [1, 3]);
+        assert_eq!(arriving(&bridge, &[1, 3, 4]), [1, 3, 4]);
         assert_eq!(bridge.control.link().unwrap().address, GUEST);
         let error = bridge.control.claim(&both).unwrap_err();
         assert_eq!(error.errno(), libc::EOPNOTSUPP);
@@ -178,7 +179,7 @@ fn a_macvtap_receives_for_what_is_claimed() {
         drain(&passthru, 0);
         for claim in [both, Claim::Everything] {
             passthru.control.claim(&claim).unwrap();
-            assert_eq!(arriving(&passthru, &[1, 2, 3]), [1, 2, 3], "{claim:?}");
+            assert_eq!(arriving(&passthru, &[1, 2, 3, 4]), [1, 2, 3, 4], "{claim:?}");
         }
     });
 }
@@ -191,7 +192,9 @@ fn a_macvtap_that_was_there_is_given_back_as_it_was() {
         let mut macvtap = open_macvtap("nkkm", None, 1).unwrap();
         macvtap.control.claim(&Claim::Addresses(vec![GUEST])).unwrap();
         assert!(ip_says("link show nkkm", "02:00:00:00:09:01"));
+        assert!(ip_says("-d link show nkkm", "allmulti 1"));
         drop(macvtap);
+        assert!(ip_says("-d link show nkkm", "allmulti 0"));
         assert!(ip_says("link show nkkm", "02:00:00:00:07:07"));
         let mut macvtap = open_macvtap("nkkm", None, 1).unwrap();
         ip("link del nkkm");

@@ -151,6 +151,8 @@ impl Forwarder {
         queue.receive(&mut self.arrivals);
         let count = self.arrivals.frames().len();
         if count == 0 {
+            // What was no frame of use takes up memory as well.
+            queue.release();
             return 0;
         }
         let mut targets = Targets::new(plan, self.path.shard, count, index);

@@ -46,9 +46,8 @@ impl Arrivals {
         self.frames.len() - self.count
     }
 
-    /// Room for one more frame, to be filled in. None if there is none.
-    #[allow(clippy::should_implement_trait)] // It lends.
-    pub fn next(&mut self) -> Option<&mut Arrival> {
+    /// Adds an empty frame, to be filled in. None if there is no room.
+    pub fn add(&mut self) -> Option<&mut Arrival> {
         let arrival = self.frames.get_mut(self.count)?;
         self.count += 1;
         arrival.slices.clear();
@@ -56,9 +55,9 @@ impl Arrivals {
         Some(arrival)
     }
 
-    /// Takes back what was last given by [`Self::next`].
-    pub fn cancel(&mut self) {
-        self.count -= 1;
+    /// Takes away the frame that was added last.
+    pub fn remove_last(&mut self) {
+        self.count = self.count.saturating_sub(1);
     }
 
     /// The frames, in the order of their arrival.

@@ -9,6 +9,7 @@ mod coalesce;
 mod error;
 pub mod igb;
 pub mod kernel;
+mod mapping;
 pub mod netdev;
 mod send;
 pub mod tap;
@@ -59,7 +60,8 @@ pub struct NicQueue {
 /// The receiving side of a queue.
 pub trait Receive: Send + Debug {
     /// Adds frames that have arrived, as many as there is room for. They lie in the queue's memory until
-    /// [`Receive::release`]. Says nothing if the NIC is gone: [`Control::link`] does.
+    /// [`Receive::release`], and so does what arrived and was no frame of use: release also if nothing was added. Says
+    /// nothing if the NIC is gone: [`Control::link`] does.
     fn receive(&mut self, arrivals: &mut Arrivals);
 
     /// Takes the memory of all frames back.

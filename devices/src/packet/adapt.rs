@@ -99,6 +99,15 @@ pub fn complete_checksum(frame: &mut Frame) -> Result<(), AdaptError> {
 
 /// Sums the frame from `start` on and stores the checksum at `field`, which holds the pseudo-header sum.
 pub(super) fn store_checksum(frame: &mut Frame, start: usize, field: usize) {
+    let checksum = checksum_from(frame, start);
+    put_u16(frame.head_mut(), field, checksum);
+}
+
+/// The checksum of the frame from `start` in its head on, where its field holds the pseudo-header sum.
+///
+/// # Panics
+/// If the head ends before `start`.
+pub(crate) fn checksum_from(frame: &Frame, start: usize) -> u16 {
     let mut sum = Checksum::new();
     sum.add(&frame.head()[start..]);
     for slice in frame.tail() {
@@ -106,11 +115,10 @@ pub(super) fn store_checksum(frame: &mut Frame, start: usize, field: usize) {
         unsafe { sum.add_raw(slice.ptr, slice.len) };
     }
     // RFC 768: zero would mean "no checksum" to UDP, and its other form is the same to everyone else.
-    let checksum = match sum.finish() {
+    match sum.finish() {
         0 => 0xffff,
         checksum => checksum,
-    };
-    put_u16(frame.head_mut(), field, checksum);
+    }
 }
 
 pub(super) fn put_u16(octets: &mut [u8], at: usize, value: u16) {

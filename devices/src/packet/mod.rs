@@ -15,6 +15,7 @@ mod tunnel;
 mod validate;
 pub mod virtio_header;
 
+pub(crate) use adapt::checksum_from;
 pub use adapt::{AdaptError, Adaptation, adapt, complete_checksum};
 pub use checksum::Checksum;
 pub use features::OffloadFeatures;

@@ -1,15 +1,15 @@
 //! Network namespaces with netdevs for tests of NICs.
-#![allow(dead_code)] // Each test uses a part.
+#![allow(dead_code, unused_imports, reason = "each test uses a part of it")]
 
 pub mod frames;
+#[path = "../common/namespace.rs"]
+mod namespace;
 
-use std::fs::File;
-use std::io::Write;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use devices::nic::{Arrivals, Claim, Nic, kernel};
 use devices::packet::Frame;
+pub use namespace::{ip, not_run, own_sysfs};
 
 /// Runs `inside` on a thread in a fresh network namespace, which goes with it. Says so if that cannot be.
 pub fn in_namespace(test: &str, inside: impl FnOnce() + Send) {
@@ -27,28 +27,9 @@ pub fn in_namespace(test: &str, inside: impl FnOnce() + Send) {
     });
 }
 
-/// Prints that a test was not run and why, also to the file that `NETKIT_NOT_RUN` names.
-pub fn not_run(test: &str, why: &str) {
-    let line = format!("NOT RUN: {test}: {why}\n");
-    let _ = std::io::stderr().write_all(line.as_bytes());
-    if let Some(path) = std::env::var_os("NETKIT_NOT_RUN") {
-        let mut file = File::options().create(true).append(true).open(path).unwrap();
-        file.write_all(line.as_bytes()).unwrap();
-    }
-}
-
-/// Runs ip(8) with these words in the namespace of the calling thread.
-pub fn ip(words: &str) {
-    run("ip", words);
-}
-
 /// Whether ip(8) says `wanted` when it is asked with these words.
 pub fn ip_says(words: &str, wanted: &str) -> bool {
-    let output = Command::new("ip")
-        .args(words.split_whitespace())
-        .output()
-        .unwrap();
-    String::from_utf8_lossy(&output.stdout).contains(wanted)
+    String::from_utf8_lossy(&namespace::run("ip", words).stdout).contains(wanted)
 }
 
 /// Whether something comes true within some seconds.
@@ -61,16 +42,6 @@ pub fn comes_true(mut is: impl FnMut() -> bool) -> bool {
         std::thread::sleep(Duration::from_millis(5));
     }
     true
-}
-
-/// Runs a program with these words in the namespace of the calling thread.
-pub fn run(program: &str, words: &str) {
-    let output = Command::new(program)
-        .args(words.split_whitespace())
-        .output()
-        .unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {words}: {errors}");
 }
 
 /// A veth pair, `nkk0` and `nkk1`, up, with this MTU and this many queues, and nothing of the host's own on it.

@@ -204,6 +204,22 @@ fn a_netdev_that_is_polled_does_not_interrupt_and_is_given_back_as_it_was() {
 }
 
 #[test]
+fn vlan_tags_stay_in_frames_for_as_long_as_a_netdev_is_used() {
+    with_cable("VLAN tags", "", |_| {
+        let strips = || {
+            let features = run("ethtool", &format!("-k {NEAR}")).stdout;
+            let features = String::from_utf8_lossy(&features).into_owned();
+            features.contains("rx-vlan-offload: on")
+        };
+        assert!(strips());
+        let nic = open(&config()).unwrap_or_else(|error| panic!("{error}"));
+        assert!(!strips());
+        drop(nic);
+        assert!(strips());
+    });
+}
+
+#[test]
 fn who_may_not_use_a_netdev_is_told_what_is_missing() {
     with_cable("capabilities", "", |_| {
         drop_capabilities();

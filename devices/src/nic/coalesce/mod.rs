@@ -6,7 +6,7 @@ mod packet;
 mod tests;
 
 use super::arrival::{Arrival, Arrivals, BURST};
-use crate::packet::Frame;
+use crate::packet::{Frame, HeaderError};
 use packet::{Packet, Summary};
 
 /// Flows that are put together at the same time; with more, the oldest frame goes out (Linux: `MAX_GRO_SKBS`).
@@ -107,8 +107,14 @@ impl Coalescer {
     }
 
     fn place(&mut self, arrivals: &[Arrival], arrival: &Arrival) -> Place {
-        let Some(packet) = self.enabled.then(|| Packet::of(arrival)).flatten() else {
+        if !self.enabled {
             return Place::Alone;
+        }
+        let packet = match Packet::of(arrival) {
+            Ok(Some(packet)) => packet,
+            // Its flow is not known, so it passes none.
+            Err(HeaderError::NeedMore(_)) if !self.chains.is_empty() => return Place::Behind(0),
+            Ok(None) | Err(_) => return Place::Alone,
         };
         let found = self.chains.iter_mut().enumerate().find_map(|(position, chain)| {
             let first = Packet::first_of(arrivals.get(chain.first)?, &chain.summary)?;

@@ -1,7 +1,7 @@
 //! A TCP segment as it came, and whether it follows another one (Linux: `inet_gro_receive`, `tcp_gro_receive`).
 
 use crate::nic::arrival::Arrival;
-use crate::packet::{Checksum, Frame, GsoType, Headers, Network, Offload, Transport};
+use crate::packet::{Checksum, Frame, GsoType, HeaderError, Headers, Network, Offload, Transport};
 
 const PROTOCOL_TCP: u8 = 6;
 const IPV4_LEN: usize = 20;
@@ -49,15 +49,18 @@ pub(super) struct Summary {
 
 impl<'a> Packet<'a> {
     /// None if this is not TCP.
-    pub(super) fn of(arrival: &'a Arrival) -> Option<Packet<'a>> {
+    ///
+    /// # Errors
+    /// [`HeaderError::NeedMore`] if not all headers are in the first piece.
+    pub(super) fn of(arrival: &'a Arrival) -> Result<Option<Packet<'a>>, HeaderError> {
         let (octets, len) = (arrival.first(), arrival.len());
-        let headers = Headers::parse(octets, len).ok()?;
-        (headers.transport == Transport::Tcp).then_some(Packet {
+        let headers = Headers::parse(octets, len)?;
+        Ok((headers.transport == Transport::Tcp).then_some(Packet {
             arrival,
             octets,
             headers,
             len,
-        })
+        }))
     }
 
     /// The first of the segments that `summary` is of. None if this is another arrival.

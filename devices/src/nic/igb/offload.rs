@@ -3,7 +3,7 @@
 use super::driver::WIRE_FRAME;
 use super::registers as r;
 use crate::Refusal;
-use crate::packet::{Checksum, Frame, GsoType, Headers, Network, Transport};
+use crate::packet::{Frame, GsoType, Headers, Network, Transport, checksum, checksum_from};
 
 /// The least payload of a segment; less would be smaller than a frame.
 const SEGMENT_MIN: usize = 64;
@@ -23,6 +23,8 @@ pub struct Work {
     pub context: Option<Context>,
     /// How it is cut.
     pub segments: Option<Headers>,
+    /// A checksum that the NIC does not find, and where it goes.
+    checksum: Option<(usize, u16)>,
     /// The third word of data descriptors, but for the length.
     pub command: u32,
     /// The fourth word.
@@ -42,27 +44,35 @@ impl Context {
 impl Work {
     /// What is to be done on a frame that keeps to the NIC's capabilities.
     pub fn of(frame: &Frame) -> Result<Work, Refusal> {
-        let command = r::TX_DTYP_DATA | r::TX_DEXT | r::TX_IFCS;
+        let len = frame.len();
+        let whole = Work {
+            context: None,
+            segments: None,
+            checksum: None,
+            command: r::TX_DTYP_DATA | r::TX_DEXT | r::TX_IFCS,
+            options: (len as u32) << r::TX_PAYLEN_SHIFT,
+        };
         if !frame.offload.needs_csum {
-            return Ok(Work {
-                context: None,
-                segments: None,
-                command,
-                options: (frame.len() as u32) << r::TX_PAYLEN_SHIFT,
-            });
+            return Ok(whole);
         }
-        let headers = Headers::parse(frame.head(), frame.len()).map_err(|_| Refusal::BadOffload)?;
-        let mut context = context(frame, &headers)?;
+        let headers = Headers::parse(frame.head(), len).map_err(|_| Refusal::BadOffload)?;
+        let context = context(frame, &headers);
         if frame.offload.gso_type == GsoType::None {
-            return Ok(Work {
-                context: Some(context),
-                segments: None,
-                command,
-                options: (frame.len() as u32) << r::TX_PAYLEN_SHIFT | r::TX_TXSM,
+            return Ok(match context {
+                Some(context) => Work {
+                    context: Some(context),
+                    options: whole.options | r::TX_TXSM,
+                    ..whole
+                },
+                None => Work {
+                    checksum: Some(own_checksum(frame)?),
+                    ..whole
+                },
             });
         }
+        let mut context = context.ok_or(Refusal::BadOffload)?;
         context.segments = segments(frame, &headers)?;
-        let payload = (frame.len() - headers.payload) as u32;
+        let payload = (len - headers.payload) as u32;
         let ip_checksum = match headers.network {
             Network::Ipv4 => r::TX_IXSM,
             _ => 0,
@@ -70,64 +80,66 @@ impl Work {
         Ok(Work {
             context: Some(context),
             segments: Some(headers),
-            command: command | r::TX_TSE,
+            command: whole.command | r::TX_TSE,
             options: payload << r::TX_PAYLEN_SHIFT | r::TX_TXSM | ip_checksum,
+            ..whole
         })
     }
 
-    /// Sets in the copy of a frame that is to be cut what the NIC wants there (7.2.4.2.1 and .2): no IP length, no IP
-    /// checksum, and a pseudo-header sum without a length. Each value is as it lies in memory.
-    pub fn patch(&self, frame: &Frame, mut write: impl FnMut(usize, u16)) {
-        let Some(headers) = self.segments else {
+    /// Sets in the copy of a frame a checksum that is not left to the NIC, or if it is to be cut what the NIC wants there
+    /// (7.2.4.2.1 and .2): no IP length, no IP checksum, and a pseudo-header sum without a length.
+    pub fn patch(&self, frame: &Frame, mut write: impl FnMut(usize, [u8; 2])) {
+        if let Some((field, checksum)) = self.checksum {
+            write(field, checksum.to_be_bytes());
+        }
+        let Some(Headers { l3, l4, network, .. }) = self.segments else {
             return;
         };
-        let l3 = headers.l3;
-        let sum = match headers.network {
-            Network::Ipv4 => {
-                write(l3 + 2, 0);
-                write(l3 + 10, 0);
-                let (source, destination) = addresses::<4>(frame, l3 + 12);
-                Checksum::pseudo_header_v4(source, destination, TCP, 0)
-            }
-            _ => {
-                write(l3 + 4, 0);
-                let (source, destination) = addresses::<16>(frame, l3 + 8);
-                Checksum::pseudo_header_v6(source, destination, TCP, 0)
-            }
-        };
-        write(headers.l4 + TCP_CHECKSUM, sum.fold().to_be());
+        if network == Network::Ipv4 {
+            write(l3 + 2, [0; 2]);
+            write(l3 + 10, [0; 2]);
+        } else {
+            write(l3 + 4, [0; 2]);
+        }
+        let field = l4 + TCP_CHECKSUM;
+        if let Some(sum) = frame.head().get(field..).and_then(|rest| rest.first_chunk()) {
+            // What else is in it, such as the final destination of a routing header, stays.
+            let len = (frame.len() - l4) as u16;
+            let without = !checksum::update(!u16::from_be_bytes(*sum), len, 0);
+            write(field, without.to_be_bytes());
+        }
     }
 }
 
-const TCP: u8 = 6;
 const TCP_CHECKSUM: usize = 16;
 
-/// Source and destination of a packet; they are inside of the head, for its headers were parsed.
-fn addresses<const N: usize>(frame: &Frame, at: usize) -> ([u8; N], [u8; N]) {
-    let address = |at: usize| {
-        let octets = frame.head().get(at..).and_then(|rest| rest.first_chunk::<N>());
-        octets.copied().unwrap_or([0; N])
-    };
-    (address(at), address(at + N))
+/// A checksum in a tunnel, say, and where it goes.
+fn own_checksum(frame: &Frame) -> Result<(usize, u16), Refusal> {
+    let start = usize::from(frame.offload.csum_start);
+    let field = start + usize::from(frame.offload.csum_offset);
+    match field + 2 <= frame.head().len() {
+        true => Ok((field, checksum_from(frame, start))),
+        false => Err(Refusal::BadOffload),
+    }
 }
 
 /// Where a checksum goes. Only that of the frame's own transport header: QEMU's model looks for no other.
-fn context(frame: &Frame, headers: &Headers) -> Result<Context, Refusal> {
+fn context(frame: &Frame, headers: &Headers) -> Option<Context> {
     let is_own = usize::from(frame.offload.csum_start) == headers.l4;
     let (l2, l3) = (headers.l3, headers.l4 - headers.l3);
     if !is_own || headers.is_fragment || l2 > 127 || l3 > 511 {
-        return Err(Refusal::BadOffload);
+        return None;
     }
     let transport = match headers.transport {
         Transport::Tcp => r::TX_CONTEXT_TCP,
         Transport::Udp => 0,
-        _ => return Err(Refusal::BadOffload),
+        _ => return None,
     };
     let network = match headers.network {
         Network::Ipv4 => r::TX_CONTEXT_IPV4,
         _ => 0,
     };
-    Ok(Context {
+    Some(Context {
         lengths: (l2 as u32) << 9 | l3 as u32,
         kind: r::TX_DTYP_CONTEXT | r::TX_DEXT | network | transport,
         segments: 0,

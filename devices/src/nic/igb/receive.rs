@@ -145,13 +145,13 @@ impl Receive for IgbReceive {
             self.armed = false;
             interrupts::disarm(&self.adapter.registers, self.queue);
         }
-        while let Some(arrival) = arrivals.next() {
+        while let Some(arrival) = arrivals.add() {
             let Some((descriptors, last)) = self.next_frame() else {
-                arrivals.cancel();
+                arrivals.remove_last();
                 return;
             };
             if !self.collect(arrival, descriptors, last) {
-                arrivals.cancel();
+                arrivals.remove_last();
             }
             self.next += descriptors;
             self.skipping = !last.has(r::RX_EOP);

@@ -117,7 +117,11 @@ impl Transmit for IgbTransmit {
         };
         self.pool.take(place);
         self.pool.copy(place, &[], frame);
-        work.patch(frame, |offset, value| self.pool.write(place, offset, value));
+        work.patch(frame, |offset, octets| {
+            for (offset, octet) in (offset..).zip(octets) {
+                self.pool.write(place, offset, octet);
+            }
+        });
         if let Some(context) = work.context.filter(|context| *context != self.context) {
             let [first, second] = context.descriptor();
             self.write(self.next, first, second);

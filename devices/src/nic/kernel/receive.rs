@@ -67,7 +67,7 @@ impl SocketReceive {
         if len == 0 || len > FRAME_MAX || message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0 {
             return;
         }
-        if let Some(arrival) = arrivals.next() {
+        if let Some(arrival) = arrivals.add() {
             arrival.slices.extend(self.buffers.slices(index, len));
             arrival.header = self.buffers.header(index);
             arrival.vlan = self.messages.vlan(index);

@@ -13,21 +13,24 @@ const EVERYTHING: u16 = (libc::ETH_P_ALL as u16).to_be();
 const BUFFER_LEN: libc::c_int = 8 << 20;
 const SOCKETS_OPEN: &str = "the limit of open files may be reached";
 
-/// Opens a socket on a netdev that receives nothing until it has another filter.
-pub(in crate::nic) fn open(netdev: &Netdev) -> Result<(OwnedFd, usize), NicError> {
+/// Opens a socket that receives nothing, for what a netdev does as long as a socket asks for it.
+pub(in crate::nic) fn open_unbound(netdev: &Netdev) -> Result<OwnedFd, NicError> {
     let flags = libc::SOCK_RAW | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     // SAFETY: plain system call; the descriptor is ours.
-    let socket = match unsafe { libc::socket(libc::AF_PACKET, flags, 0) } {
+    match unsafe { libc::socket(libc::AF_PACKET, flags, 0) } {
         // SAFETY: as above.
-        fd @ 0.. => unsafe { OwnedFd::from_raw_fd(fd) },
-        _ => {
-            return Err(failed(
-                "open a packet socket on",
-                netdev,
-                &io::Error::last_os_error(),
-            ));
-        }
-    };
+        fd @ 0.. => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(failed(
+            "open a packet socket on",
+            netdev,
+            &io::Error::last_os_error(),
+        )),
+    }
+}
+
+/// Opens a socket on a netdev that receives nothing until it has another filter, and says how long its headers are.
+pub(in crate::nic) fn open(netdev: &Netdev) -> Result<(OwnedFd, usize), NicError> {
+    let socket = open_unbound(netdev)?;
     let fd = socket.as_raw_fd();
     let fail = |step| move |error: io::Error| failed(step, netdev, &error);
     // Without a protocol, nothing arrives before it is bound; with the filter, nothing after that.
@@ -44,7 +47,7 @@ pub(in crate::nic) fn open(netdev: &Netdev) -> Result<(OwnedFd, usize), NicError
 }
 
 /// What went wrong on a socket of this netdev, and what to do.
-pub(super) fn failed(step: &str, netdev: &Netdev, error: &io::Error) -> NicError {
+pub(in crate::nic) fn failed(step: &str, netdev: &Netdev, error: &io::Error) -> NicError {
     let errno = errno_of(error);
     let hint = match errno {
         libc::EPERM | libc::EACCES => "netkitd needs CAP_NET_RAW for packet sockets",

@@ -26,6 +26,8 @@ const GET_CHANNELS: u32 = 0x3c;
 pub(super) const SET_CHANNELS: u32 = 0x3d;
 const GET_LINK_SETTINGS: u32 = 0x4c;
 
+/// ETH_FLAG_RXVLAN
+pub(super) const FLAG_RX_VLAN: u32 = 1 << 8;
 /// ETH_FLAG_NTUPLE
 pub(super) const FLAG_NTUPLE: u32 = 1 << 27;
 /// RX_CLS_LOC_ANY

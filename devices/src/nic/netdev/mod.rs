@@ -1,6 +1,7 @@
 //! A host netdev: what those who use it as a NIC have to know of it, and to change.
 
 mod ethtool;
+mod features;
 mod rules;
 mod spread;
 mod steering;
@@ -12,6 +13,7 @@ use super::{Link, NicError};
 use crate::packet::MacAddress;
 
 use ethtool::{Channels, DriverInfo, LinkSettings, RxClassification, SPEED_UNKNOWN};
+pub use features::TagsInFrames;
 pub use steering::Steering;
 
 const GONE: &str = "it was deleted or moved to another network namespace; it is opened again when it is back";
@@ -87,11 +89,6 @@ impl Netdev {
     /// Whether it was set up by its administrator.
     pub fn is_up(&self) -> Result<bool, NicError> {
         Ok(self.flags()? & libc::IFF_UP != 0)
-    }
-
-    /// Whether its administrator has it receive frames for others.
-    pub(super) fn is_promiscuous(&self) -> Result<bool, NicError> {
-        Ok(self.flags()? & libc::IFF_PROMISC != 0)
     }
 
     /// Its Ethernet address.
@@ -183,18 +180,6 @@ impl Netdev {
                 request.ifr_ifru.ifru_hwaddr = to;
             },
         )
-    }
-
-    /// Sets `flag`, or takes it away.
-    pub(super) fn set_flag(&self, flag: libc::c_int, on: bool) -> Result<(), NicError> {
-        let flags = self.flags()?;
-        let wanted = if on { flags | flag } else { flags & !flag };
-        if wanted == flags {
-            return Ok(());
-        }
-        self.change("set the flags of", libc::SIOCSIFFLAGS, |request| {
-            request.ifr_ifru.ifru_flags = wanted as libc::c_short;
-        })
     }
 
     /// IFF_*, as far as they fit in 16 bits.

@@ -1,6 +1,6 @@
 //! Flow rules of a netdev: frames for an Ethernet address arrive at one queue.
 
-use super::ethtool::{self, RxClassification, Value, Words};
+use super::ethtool::{self, RxClassification, Words};
 use super::{Netdev, NicError};
 use crate::packet::MacAddress;
 
@@ -17,22 +17,6 @@ impl Netdev {
     /// `ethtool -N NAME delete LOCATION`.
     pub fn delete_rule(&self, location: u32) -> Result<(), NicError> {
         self.ethtool("delete a flow rule of", &mut RxClassification::delete(location))
-    }
-
-    /// Turns flow rules on or off; whether they were on.
-    pub fn set_ntuple(&self, on: bool) -> Result<bool, NicError> {
-        let mut flags = Value {
-            command: ethtool::GET_FLAGS,
-            data: 0,
-        };
-        self.ethtool("ask for the features of", &mut flags)?;
-        let was = flags.data & ethtool::FLAG_NTUPLE != 0;
-        if was != on {
-            flags.command = ethtool::SET_FLAGS;
-            flags.data ^= ethtool::FLAG_NTUPLE;
-            self.ethtool("turn ntuple filters on or off on", &mut flags)?;
-        }
-        Ok(was)
     }
 
     /// Whether its driver has flow rules, on or off.

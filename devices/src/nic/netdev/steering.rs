@@ -42,7 +42,7 @@ impl Steering {
     /// Has frames for these addresses arrive at one queue, and no others there; an empty list undoes that.
     ///
     /// # Errors
-    /// Nothing is changed for this queue then.
+    /// Nothing is given to this queue then.
     pub fn steer(&mut self, queue: u32, addresses: &[MacAddress]) -> Result<(), NicError> {
         self.delete_rules(queue);
         if addresses.is_empty() {

@@ -6,9 +6,12 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::macvlan::{self, MacvlanMode};
 use super::port;
+use crate::nic::kernel::memberships::Memberships;
+use crate::nic::kernel::socket;
 use crate::nic::netdev::{Netdev, errno_of};
 use crate::nic::{Claim, Control, Link, Nic, NicError};
 use crate::packet::MacAddress;
@@ -20,7 +23,8 @@ struct Macvtap {
     netdev: Netdev,
     mode: MacvlanMode,
     address: MacAddress,
-    is_promiscuous: bool,
+    /// What it is to receive beside frames for its address, for as long as we live.
+    memberships: Memberships,
     /// It is deleted with this.
     is_ours: bool,
 }
@@ -86,7 +90,7 @@ impl Macvtap {
             })?;
         Ok(Macvtap {
             address: netdev.address()?,
-            is_promiscuous: netdev.is_promiscuous()?,
+            memberships: Memberships::new(Arc::new(socket::open_unbound(&netdev)?), netdev.ifindex()),
             netdev,
             mode,
             is_ours,
@@ -107,26 +111,35 @@ impl Control for Macvtap {
         Some(self.netdev.ifindex())
     }
 
-    /// A macvtap gets frames for its own address and for groups, so it takes one that is claimed for its own. In mode
-    /// passthru it can get all frames, and does so for more than one address; in the others it cannot, and everything that
-    /// it gets is for the address that it has.
+    /// A macvtap gets frames for its own address, so it takes one that is claimed for its own. In mode passthru it can get
+    /// all frames, and does so for more than one address; in the others it cannot, and everything that it gets is for the
+    /// address that it has. Frames for groups of which the host is no member it gets only if it is to have those of all.
     fn claim(&mut self, claim: &Claim) -> Result<(), NicError> {
         let is_passthru = self.mode == MacvlanMode::Passthru;
+        let groups = Claim::Addresses(Vec::new());
         match claim {
-            Claim::Addresses(addresses) if addresses.is_empty() => Ok(()),
-            Claim::Addresses(addresses) if addresses.len() == 1 => {
-                self.netdev.set_flag(libc::IFF_PROMISC, self.is_promiscuous)?;
-                self.netdev.set_address(addresses[0])
-            }
-            _ if is_passthru => self.netdev.set_flag(libc::IFF_PROMISC, true),
-            Claim::Everything => Ok(()),
-            Claim::Addresses(addresses) => Err(NicError::new(
+            Claim::Addresses(addresses) if addresses.len() > 1 && !is_passthru => Err(NicError::new(
                 format!("receive frames for {} addresses with", addresses.len()),
                 self.netdev.name(),
                 libc::EOPNOTSUPP,
                 "in its mode a macvtap has one address; use mode passthru or a macvtap for each device",
             )),
+            Claim::Addresses(addresses) if addresses.len() <= 1 => {
+                if let Some(address) = addresses.first() {
+                    self.netdev.set_address(*address)?;
+                }
+                self.join(&groups)
+            }
+            _ => self.join(if is_passthru { &Claim::Everything } else { &groups }),
         }
+    }
+}
+
+impl Macvtap {
+    fn join(&mut self, claim: &Claim) -> Result<(), NicError> {
+        let step = "have frames for other addresses arrive at";
+        let joined = self.memberships.set(claim);
+        joined.map_err(|error| socket::failed(step, &self.netdev, &error))
     }
 }
 
@@ -140,7 +153,6 @@ impl Drop for Macvtap {
         if self.netdev.address().is_ok_and(|address| address != self.address) {
             let _ = self.netdev.set_address(self.address);
         }
-        let _ = self.netdev.set_flag(libc::IFF_PROMISC, self.is_promiscuous);
     }
 }
 

@@ -73,11 +73,11 @@ struct TapControl {
 impl Receive for TapReceive {
     fn receive(&mut self, arrivals: &mut Arrivals) {
         while self.used < BURST {
-            let Some(arrival) = arrivals.next() else {
+            let Some(arrival) = arrivals.add() else {
                 break;
             };
             if !self.queue.receive(&mut self.buffers, self.used, arrival) {
-                arrivals.cancel();
+                arrivals.remove_last();
                 break;
             }
             self.used += 1;

@@ -1,7 +1,7 @@
 //! A PCI device that is ours: its configuration, registers, interrupts and reset.
 
 use std::fs::File;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
@@ -175,7 +175,7 @@ impl Device {
             let hint = "it has fewer registers than its driver needs, or the kernel lets nobody map them";
             return Err(NicError::new(step, &self.nic, libc::ENXIO, hint));
         }
-        Registers::map(self.file.as_raw_fd(), region.offset.saturating_add(offset), len)
+        Registers::map(self.file.as_fd(), region.offset.saturating_add(offset), len)
             .map_err(|error| failed(&step, &self.nic, &error))
     }
 

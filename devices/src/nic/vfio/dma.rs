@@ -1,10 +1,10 @@
 //! Memory that a device reads and writes.
 
-use std::ptr::NonNull;
 use std::sync::Arc;
 
 use super::Container;
 use crate::nic::NicError;
+use crate::nic::mapping::Mapping;
 use crate::packet::Slice;
 
 const HUGE_PAGE: usize = 2 << 20;
@@ -14,32 +14,27 @@ const HUGE_PAGE: usize = 2 << 20;
 /// The device writes whenever it likes: what is read is copied or looked at once, and only lengths that were checked count.
 #[derive(Debug)]
 pub struct DmaMemory {
-    mapping: Arc<Mapping>,
+    shown: Arc<Shown>,
     offset: usize,
     len: usize,
 }
 
+/// Memory that the container's devices see.
 #[derive(Debug)]
-struct Mapping {
-    base: NonNull<u8>,
-    len: usize,
+struct Shown {
+    memory: Mapping,
     iova: u64,
     /// None in tests.
     container: Option<Arc<Container>>,
 }
 
-// SAFETY: the mapping is plain memory until it is dropped; all access is through raw pointers and volatile.
-unsafe impl Send for Mapping {}
-// SAFETY: as above; parts that are written do not overlap, since they are taken one after the other.
-unsafe impl Sync for Mapping {}
-
 impl DmaMemory {
     /// Zeroed memory that the container's devices see; of huge pages if the host has some to spare.
     pub fn new(container: &Arc<Container>, len: usize, nic: &str) -> Result<DmaMemory, NicError> {
         let len = len.next_multiple_of(HUGE_PAGE);
-        let base = anonymous(len, libc::MAP_HUGETLB)
-            .or_else(|| anonymous(len, 0))
-            .ok_or_else(|| {
+        let memory = anonymous(len, libc::MAP_HUGETLB)
+            .or_else(|_| anonymous(len, 0))
+            .map_err(|_| {
                 NicError::last(
                     format!("get {} KiB of memory for", len >> 10),
                     nic,
@@ -47,18 +42,14 @@ impl DmaMemory {
                 )
             })?;
         // SAFETY: the memory has just been mapped for nothing else, and is unmapped only behind the device's mapping.
-        let iova = unsafe { container.map(base.as_ptr(), len) }.inspect_err(|_| {
-            // SAFETY: it was mapped above and nobody knows of it.
-            unsafe { libc::munmap(base.as_ptr().cast(), len) };
-        })?;
-        let mapping = Mapping {
-            base,
-            len,
+        let iova = unsafe { container.map(memory.start(), len) }?;
+        let shown = Shown {
+            memory,
             iova,
             container: Some(Arc::clone(container)),
         };
         Ok(DmaMemory {
-            mapping: Arc::new(mapping),
+            shown: Arc::new(shown),
             offset: 0,
             len,
         })
@@ -68,14 +59,13 @@ impl DmaMemory {
     #[cfg(test)]
     pub fn without_device(len: usize) -> DmaMemory {
         let len = len.next_multiple_of(4096);
-        let mapping = Mapping {
-            base: anonymous(len, 0).expect("there is memory"),
-            len,
+        let shown = Shown {
+            memory: anonymous(len, 0).expect("there is memory"),
             iova: 1 << 32,
             container: None,
         };
         DmaMemory {
-            mapping: Arc::new(mapping),
+            shown: Arc::new(shown),
             offset: 0,
             len,
         }
@@ -85,7 +75,7 @@ impl DmaMemory {
     #[cfg(test)]
     pub fn alias(&self) -> DmaMemory {
         DmaMemory {
-            mapping: Arc::clone(&self.mapping),
+            shown: Arc::clone(&self.shown),
             offset: self.offset,
             len: self.len,
         }
@@ -99,7 +89,7 @@ impl DmaMemory {
         let room = len.next_multiple_of(4096);
         assert!(room <= self.len, "the driver asked for enough memory");
         let part = DmaMemory {
-            mapping: Arc::clone(&self.mapping),
+            shown: Arc::clone(&self.shown),
             offset: self.offset,
             len,
         };
@@ -111,7 +101,7 @@ impl DmaMemory {
     /// Where the device sees the octet at `offset`.
     #[inline]
     pub fn iova(&self, offset: usize) -> u64 {
-        self.mapping.iova + (self.offset + offset) as u64
+        self.shown.iova + (self.offset + offset) as u64
     }
 
     /// Length in octets.
@@ -164,18 +154,17 @@ impl DmaMemory {
             "inside of the memory"
         );
         // SAFETY: the place lies in the mapping, for `offset + len` does and this part does.
-        unsafe { self.mapping.base.as_ptr().add(self.offset + offset) }
+        unsafe { self.shown.memory.start().add(self.offset + offset) }
     }
 }
 
-impl Drop for Mapping {
+impl Drop for Shown {
     fn drop(&mut self) {
-        // First the device's view, then ours: the other order would let it write to memory of others.
+        // First the device's view, then with the memory itself ours: the other order would let it write to memory of
+        // others. Nobody has a pointer into it any more: whoever looks at it holds a part, which holds this.
         if let Some(container) = &self.container {
-            container.unmap(self.iova, self.len);
+            container.unmap(self.iova, self.memory.len());
         }
-        // SAFETY: nobody has a pointer into it any more: whoever looks at it holds a part, which holds the mapping.
-        unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
     }
 }
 
@@ -193,18 +182,10 @@ unsafe impl Plain for u32 {}
 // SAFETY: as above.
 unsafe impl Plain for u64 {}
 
-fn anonymous(len: usize, flags: i32) -> Option<NonNull<u8>> {
-    let (protection, flags) = (
-        libc::PROT_READ | libc::PROT_WRITE,
-        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | flags,
-    );
-    // SAFETY: a new mapping at a place of the kernel's choice.
-    let base = unsafe { libc::mmap(std::ptr::null_mut(), len, protection, flags, -1, 0) };
-    if base == libc::MAP_FAILED {
-        return None;
-    }
+fn anonymous(len: usize, flags: i32) -> std::io::Result<Mapping> {
+    let memory = Mapping::anonymous(len, flags)?;
     // A child of a fork must not share pages that a device writes to.
     // SAFETY: the mapping is ours.
-    unsafe { libc::madvise(base, len, libc::MADV_DONTFORK) };
-    NonNull::new(base.cast())
+    unsafe { libc::madvise(memory.start().cast(), len, libc::MADV_DONTFORK) };
+    Ok(memory)
 }

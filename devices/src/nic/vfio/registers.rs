@@ -1,51 +1,29 @@
 //! A device's registers, mapped.
 
-use std::os::fd::RawFd;
-use std::ptr::NonNull;
+use std::os::fd::BorrowedFd;
 
 use super::dma::Plain;
+use crate::nic::mapping::Mapping;
 
-/// A run of a device's registers. A device that is gone answers with all ones.
+/// A run of a device's registers, reached by volatile access of one instruction each, from any thread. A device that is
+/// gone answers with all ones.
 #[derive(Debug)]
 pub struct Registers {
-    mapping: NonNull<u8>,
-    mapping_len: usize,
+    mapping: Mapping,
     start: usize,
     len: usize,
 }
 
-// SAFETY: registers are reached by volatile access of one instruction each, from any thread.
-unsafe impl Send for Registers {}
-// SAFETY: as above.
-unsafe impl Sync for Registers {}
-
 impl Registers {
     /// Maps `len` octets from `offset` on in a file.
-    pub(super) fn map(fd: RawFd, offset: u64, len: usize) -> std::io::Result<Registers> {
+    pub(super) fn map(fd: BorrowedFd<'_>, offset: u64, len: usize) -> std::io::Result<Registers> {
         const PAGE: u64 = 4096;
         let start = (offset % PAGE) as usize;
         let mapping_len = (start + len).next_multiple_of(PAGE as usize);
         let from = i64::try_from(offset - start as u64)
             .map_err(|_| std::io::Error::from_raw_os_error(libc::EOVERFLOW))?;
-        let protection = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: a new mapping at a place of the kernel's choice.
-        let mapping = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                mapping_len,
-                protection,
-                libc::MAP_SHARED,
-                fd,
-                from,
-            )
-        };
-        if mapping == libc::MAP_FAILED {
-            return Err(std::io::Error::last_os_error());
-        }
         Ok(Registers {
-            mapping: NonNull::new(mapping.cast())
-                .ok_or_else(|| std::io::Error::from_raw_os_error(libc::ENOMEM))?,
-            mapping_len,
+            mapping: Mapping::shared(fd, from, mapping_len, 0)?,
             start,
             len,
         })
@@ -60,7 +38,7 @@ impl Registers {
             <std::fs::File as std::os::fd::FromRawFd>::from_raw_fd(fd)
         };
         file.set_len(len as u64).expect("memory can be had");
-        Registers::map(std::os::fd::AsRawFd::as_raw_fd(&file), 0, len).expect("memory can be mapped")
+        Registers::map(std::os::fd::AsFd::as_fd(&file), 0, len).expect("memory can be mapped")
     }
 
     /// Reads a register, at a multiple of its length.
@@ -95,13 +73,6 @@ impl Registers {
             "inside of the registers"
         );
         // SAFETY: the place lies in the mapping.
-        unsafe { self.mapping.as_ptr().add(self.start + offset).cast() }
-    }
-}
-
-impl Drop for Registers {
-    fn drop(&mut self) {
-        // SAFETY: nobody else has a pointer into the mapping.
-        unsafe { libc::munmap(self.mapping.as_ptr().cast(), self.mapping_len) };
+        unsafe { self.mapping.start().add(self.start + offset).cast() }
     }
 }

@@ -111,13 +111,13 @@ impl Receive for VirtioReceive {
         if pending > 0 {
             self.ring.silence();
         }
-        while let Some(arrival) = arrivals.next() {
+        while let Some(arrival) = arrivals.add() {
             let Some((count, header)) = self.next_frame(pending) else {
-                arrivals.cancel();
+                arrivals.remove_last();
                 return;
             };
             if !self.collect(arrival, count, header) {
-                arrivals.cancel();
+                arrivals.remove_last();
             }
             for index in 0..count {
                 let (buffer, _) = self.ring.peek(index);

@@ -139,16 +139,17 @@ impl Transport {
         self.common.write(DEVICE_STATUS, self.status() | bits);
     }
 
-    /// Resets the device, and waits until it says that it has (4.1.4.3.2).
+    /// Resets the device, and waits until it says that it has (4.1.4.3.2). One that is gone never will.
     pub fn reset(&self) -> Result<(), NicError> {
         self.common.write(DEVICE_STATUS, 0u8);
         for _ in 0..1000 {
-            if self.status() == 0 {
-                return Ok(());
+            match self.status() {
+                0 => return Ok(()),
+                GONE => break,
+                _ => sleep(Duration::from_millis(1)),
             }
-            sleep(Duration::from_millis(1));
         }
-        let hint = "it does not come out of its reset";
+        let hint = "it does not come out of its reset, or is gone";
         Err(NicError::new("reset", &self.nic, libc::ETIMEDOUT, hint))
     }
 

@@ -9,7 +9,7 @@ use super::busy_poll::BusyPoll;
 use super::program::{MAX_ADDRESSES, Program};
 use crate::nic::kernel::filter::Filter;
 use crate::nic::kernel::memberships::Memberships;
-use crate::nic::netdev::{Netdev, Steering, errno_of};
+use crate::nic::netdev::{Netdev, Steering, TagsInFrames, errno_of};
 use crate::nic::{Claim, Control, Link, NicError};
 use crate::packet::MacAddress;
 
@@ -30,6 +30,8 @@ pub struct XdpControl {
     pub steering: Steering,
     /// How the NIC was told to leave polling to us, if it was.
     pub _busy_poll: Option<BusyPoll>,
+    /// Tags stay where our sockets get them.
+    pub _tags: TagsInFrames,
 }
 
 impl XdpControl {

@@ -5,6 +5,9 @@
 //!
 //! A redirected frame says nothing of its checksums. One that its sender left undone, as stacks do at the other end of a
 //! virtual cable, looks like a wrong one, and the guest drops it: there, `ethtool -K PEER tx off` completes them.
+//!
+//! Nor has it a VLAN tag that was taken out of it, so the NIC is told to leave tags in; what a sender on the same host keeps
+//! beside the frame, `ethtool -K PEER txvlan off` puts there.
 
 mod bpf;
 mod busy_poll;
@@ -27,7 +30,7 @@ use std::sync::Arc;
 
 use super::kernel::memberships::Memberships;
 use super::kernel::socket as packet_socket;
-use super::netdev::{Netdev, Steering, errno_of};
+use super::netdev::{Netdev, Steering, TagsInFrames, errno_of};
 use super::{Capabilities, Nic, NicError, NicPort, Receive, Transmit};
 use crate::memory::GuestMemory;
 use crate::packet::OffloadFeatures;
@@ -91,6 +94,8 @@ pub fn open_with_guest_memory(config: &XdpConfig, guest: &GuestMemory) -> Result
     let netdev = Netdev::open(&config.ifname)?;
     let queues = queues_of(config, &netdev)?;
     let frame_max = netdev.mtu()? as usize + ETHERNET_HEADER + VLAN_TAG;
+    // A driver may start its queues anew for that, so it comes first.
+    let tags = TagsInFrames::on(netdev.name())?;
     let mut program =
         Program::new(queues.end).map_err(|error| failed("make BPF maps for", &netdev, &error))?;
     let (group, header_len) = packet_socket::open(&netdev)?;
@@ -120,6 +125,7 @@ pub fn open_with_guest_memory(config: &XdpConfig, guest: &GuestMemory) -> Result
         group: Arc::clone(&group),
         netdev,
         _busy_poll: busy_poll,
+        _tags: tags,
     };
     let limits: Vec<Limits> = opened.iter().map(|queue| queue.limits).collect();
     let mut pairs: Vec<(Box<dyn Receive>, Box<dyn Transmit>)> = Vec::new();

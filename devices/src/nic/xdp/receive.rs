@@ -1,10 +1,11 @@
 //! The receiving side of a queue: frames out of the receive ring, their memory back into the fill ring.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use libc::xdp_desc;
+use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
 use super::ring::{Consumer, Producer};
 use super::socket::Socket;
@@ -36,7 +37,7 @@ pub struct XdpReceive {
 /// What says that frames are there: an epoll instance, which can itself be waited on.
 #[derive(Debug)]
 struct Waker {
-    epoll: OwnedFd,
+    epoll: Epoll,
     /// Whether the socket is in it. The kernel wakes who waits for a socket at every single frame, so it is there only
     /// while somebody sleeps.
     armed: bool,
@@ -107,7 +108,7 @@ impl XdpReceive {
 
     /// Adds the frame of these entries, unless it makes no sense.
     fn take(&mut self, parts: u32, arrivals: &mut Arrivals) {
-        let Some(arrival) = arrivals.next() else { return };
+        let Some(arrival) = arrivals.add() else { return };
         let mut is_sound = parts as usize <= MAX_PARTS;
         for part in 0..parts {
             let Some(entry) = self.rx.peek(part) else { break };
@@ -125,7 +126,7 @@ impl XdpReceive {
         }
         self.rx.advance(parts);
         if !is_sound || arrival.slices.is_empty() {
-            arrivals.cancel();
+            arrivals.remove_last();
         }
     }
 }
@@ -180,14 +181,8 @@ impl Receive for XdpReceive {
 
 impl Waker {
     fn new() -> io::Result<Waker> {
-        // SAFETY: plain system call; the descriptor is ours.
-        let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
         Ok(Waker {
-            // SAFETY: it has just been made for us.
-            epoll: unsafe { OwnedFd::from_raw_fd(fd) },
+            epoll: Epoll::new()?,
             armed: false,
         })
     }
@@ -203,24 +198,16 @@ impl Waker {
     #[inline]
     fn disarm(&mut self, socket: &Socket) {
         if self.armed {
-            self.armed = self.change(libc::EPOLL_CTL_DEL, socket.as_raw_fd()).is_err();
+            self.armed = self.change(ControlOperation::Delete, socket.as_raw_fd()).is_err();
         }
     }
 
     fn add(&self, fd: RawFd) -> io::Result<()> {
-        self.change(libc::EPOLL_CTL_ADD, fd)
+        self.change(ControlOperation::Add, fd)
     }
 
-    fn change(&self, operation: i32, fd: RawFd) -> io::Result<()> {
-        let mut event = libc::epoll_event {
-            events: libc::EPOLLIN as u32,
-            u64: 0,
-        };
-        // SAFETY: the event outlives the call.
-        match unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), operation, fd, &mut event) } {
-            0 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
-        }
+    fn change(&self, operation: ControlOperation, fd: RawFd) -> io::Result<()> {
+        self.epoll.ctl(operation, fd, EpollEvent::new(EventSet::IN, 0))
     }
 }
 

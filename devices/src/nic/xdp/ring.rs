@@ -7,7 +7,7 @@ use std::fmt;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::umem::Mapping;
+use crate::nic::mapping::Mapping;
 
 /// Where the parts of a ring lie in its memory (`struct xdp_ring_offset`), and how many entries it has.
 #[derive(Debug, Clone, Copy)]
@@ -44,7 +44,7 @@ pub struct Consumer<T> {
 
 impl<T: Copy> Producer<T> {
     /// Takes one side of the ring in this memory. None if the ring does not fit in it.
-    pub fn new(memory: Mapping, layout: Layout) -> Option<Producer<T>> {
+    pub(super) fn new(memory: Mapping, layout: Layout) -> Option<Producer<T>> {
         let ring = Ring::new(memory, layout)?;
         Some(Producer {
             next: ring.producer().load(Ordering::Relaxed),
@@ -105,7 +105,7 @@ impl<T: Copy> Producer<T> {
 
 impl<T: Copy> Consumer<T> {
     /// Takes one side of the ring in this memory. None if the ring does not fit in it.
-    pub fn new(memory: Mapping, layout: Layout) -> Option<Consumer<T>> {
+    pub(super) fn new(memory: Mapping, layout: Layout) -> Option<Consumer<T>> {
         let ring = Ring::new(memory, layout)?;
         Some(Consumer {
             next: ring.consumer().load(Ordering::Relaxed),
@@ -244,7 +244,7 @@ mod tests {
         // SAFETY: plain system call; the descriptor is ours.
         let memory = unsafe { File::from_raw_fd(libc::memfd_create(c"ring".as_ptr(), libc::MFD_CLOEXEC)) };
         memory.set_len(4096).unwrap();
-        let map = || Mapping::shared(memory.as_fd(), 0, 4096).unwrap();
+        let map = || Mapping::shared(memory.as_fd(), 0, 4096, 0).unwrap();
         let raw = map();
         set(&raw, LAYOUT.producer, start);
         set(&raw, LAYOUT.consumer, start);
@@ -366,7 +366,7 @@ mod tests {
             },
         ] {
             assert!(
-                Producer::<u64>::new(Mapping::private(4096).unwrap(), wrong).is_none(),
+                Producer::<u64>::new(Mapping::anonymous(4096, 0).unwrap(), wrong).is_none(),
                 "{wrong:?}"
             );
         }

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use libc::{sockaddr_xdp, xdp_desc, xdp_mmap_offsets, xdp_ring_offset, xdp_umem_reg};
 
 use super::ring::{Consumer, Layout, Producer};
-use super::umem::{CHUNK, Mapping, Umem};
+use super::umem::{CHUNK, Umem};
 use crate::memory::GuestMemory;
 use crate::nic::kernel::socket::set_option;
+use crate::nic::mapping::Mapping;
 
 /// Entries of each ring, and frames each way.
 pub const RING_SIZE: u32 = 2048;
@@ -252,7 +253,8 @@ impl Rings {
                 entries: at.desc as usize,
                 size: RING_SIZE,
             };
-            Mapping::shared(fd.as_fd(), page as libc::off_t, len).map(|memory| (memory, layout))
+            Mapping::shared(fd.as_fd(), page as libc::off_t, len, libc::MAP_POPULATE)
+                .map(|memory| (memory, layout))
         };
         let misfit = || io::Error::from_raw_os_error(libc::EPROTO);
         let (rx, rx_layout) = map(libc::XDP_PGOFF_RX_RING as u64, &offsets.rx, size_of::<xdp_desc>())?;

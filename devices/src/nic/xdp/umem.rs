@@ -1,11 +1,10 @@
 //! The memory that frames lie in on their way from and to the kernel, and the frames of it that nobody uses.
 
-use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 
 use crate::memory::{GuestMemory, Region};
+use crate::nic::mapping::Mapping;
 
 /// The size of one frame's room: a page, the most that the kernel takes without huge pages.
 pub const CHUNK: usize = 4096;
@@ -15,89 +14,6 @@ pub const RX_ROOM: usize = CHUNK - 256;
 pub const TX_HEADROOM: usize = 64;
 /// How much of a frame to be sent a chunk holds.
 pub const TX_ROOM: usize = CHUNK - TX_HEADROOM;
-
-const ACCESS: i32 = libc::PROT_READ | libc::PROT_WRITE;
-
-/// A run of mapped memory, unmapped when it is dropped.
-#[derive(Debug)]
-pub struct Mapping {
-    start: NonNull<u8>,
-    len: usize,
-}
-
-// SAFETY: it is plain memory; who shares it with whom is the users' affair.
-unsafe impl Send for Mapping {}
-// SAFETY: as above: only raw pointers into it are given out.
-unsafe impl Sync for Mapping {}
-
-impl Mapping {
-    /// Private memory, zeroed and present.
-    pub fn private(len: usize) -> io::Result<Mapping> {
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE;
-        Mapping::map(len, flags, -1, 0)
-    }
-
-    /// A part of what a descriptor stands for, shared with the kernel.
-    pub fn shared(fd: BorrowedFd<'_>, offset: libc::off_t, len: usize) -> io::Result<Mapping> {
-        Mapping::map(len, libc::MAP_SHARED | libc::MAP_POPULATE, fd.as_raw_fd(), offset)
-    }
-
-    fn map(len: usize, flags: i32, fd: i32, offset: libc::off_t) -> io::Result<Mapping> {
-        // SAFETY: a new mapping at an address of the kernel's choice.
-        let start = unsafe { libc::mmap(std::ptr::null_mut(), len, ACCESS, flags, fd, offset) };
-        match NonNull::new(start.cast()) {
-            Some(start) if start.as_ptr() != libc::MAP_FAILED.cast() => Ok(Mapping { start, len }),
-            _ => Err(io::Error::last_os_error()),
-        }
-    }
-
-    /// Puts a part of a file in place of octets from `offset` on.
-    fn replace(&self, offset: usize, len: usize, file: &File, file_offset: u64) -> io::Result<()> {
-        let misfit = || io::Error::from_raw_os_error(libc::EINVAL);
-        let place = self.at::<u8>(offset, len).ok_or_else(misfit)?;
-        let file_offset = libc::off_t::try_from(file_offset).map_err(|_| misfit())?;
-        let flags = libc::MAP_SHARED | libc::MAP_FIXED;
-        // SAFETY: the range lies in this mapping, which nobody uses yet.
-        let start = unsafe {
-            libc::mmap(
-                place.as_ptr().cast(),
-                len,
-                ACCESS,
-                flags,
-                file.as_raw_fd(),
-                file_offset,
-            )
-        };
-        if start == libc::MAP_FAILED {
-            Err(io::Error::last_os_error())
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Its length in octets.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Values from `offset` on; None unless all of them are in it and aligned.
-    #[inline]
-    pub fn at<T>(&self, offset: usize, count: usize) -> Option<NonNull<T>> {
-        let end = size_of::<T>().checked_mul(count)?.checked_add(offset)?;
-        if end > self.len || !offset.is_multiple_of(align_of::<T>()) {
-            return None;
-        }
-        // SAFETY: the offset is inside of the mapping.
-        Some(unsafe { self.start.add(offset) }.cast())
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: it was mapped with this length, and its users are gone.
-        unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
-    }
-}
 
 /// The memory of one queue: frames to be received, frames to be sent, then a guest's memory if frames are sent from it.
 #[derive(Debug)]
@@ -134,12 +50,12 @@ impl Umem {
             let end = pages.and_then(|pages| len.checked_add(pages));
             len = end.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
         }
-        let memory = match shown.first() {
-            None => Mapping::private(len)?,
-            Some(_) => Mapping::map(len, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)?,
+        let mut memory = match shown.first() {
+            None => Mapping::anonymous(len, libc::MAP_POPULATE)?,
+            Some(_) => Mapping::anonymous(len, 0)?,
         };
         for (region, place) in guest.regions().iter().zip(&shown) {
-            show(&memory, region, place)?;
+            show(&mut memory, region, place)?;
         }
         Ok(Umem {
             memory,
@@ -150,7 +66,7 @@ impl Umem {
     }
 
     /// All of it, for the kernel.
-    pub fn memory(&self) -> &Mapping {
+    pub(in crate::nic) fn memory(&self) -> &Mapping {
         &self.memory
     }
 
@@ -185,7 +101,7 @@ impl Umem {
     }
 }
 
-fn show(memory: &Mapping, region: &Region, place: &Shown) -> io::Result<()> {
+fn show(memory: &mut Mapping, region: &Region, place: &Shown) -> io::Result<()> {
     let file = region
         .file()
         .ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))?;

@@ -102,7 +102,7 @@ impl Segment {
 fn burst(frames: &[Vec<u8>], piece: usize, flags: u8) -> Arrivals {
     let mut arrivals = Arrivals::default();
     for octets in frames {
-        let arrival = arrivals.next().unwrap();
+        let arrival = arrivals.add().unwrap();
         arrival.header.flags = flags;
         arrival.slices.extend(octets.chunks(piece).map(|piece| Slice {
             ptr: piece.as_ptr(),

@@ -155,7 +155,7 @@ fn tags_tell_flows_apart() {
     let frames: Vec<Vec<u8>> = in_order(4).iter().map(Segment::build).collect();
     let mut tagged = Arrivals::default();
     for (index, octets) in frames.iter().enumerate() {
-        let arrival = tagged.next().unwrap();
+        let arrival = tagged.add().unwrap();
         arrival.vlan = (index >= 2).then_some(VlanTag {
             protocol: 0x8100,
             tci: 5,
@@ -184,7 +184,7 @@ fn nothing_is_joined_when_it_is_off() {
 fn a_frame_that_the_nic_cannot_describe_is_left_out_and_counted() {
     let frames: Vec<Vec<u8>> = in_order(1).iter().map(Segment::build).collect();
     let mut arrivals = burst(&frames, 2048, 0);
-    let bad = arrivals.next().unwrap();
+    let bad = arrivals.add().unwrap();
     bad.header.gso_type = 77;
     bad.slices.push(Slice {
         ptr: frames[0].as_ptr(),
@@ -205,6 +205,15 @@ fn a_part_of_a_packet_does_not_pass_its_flow() {
     frames[2][20] = 0x20;
     let cut = coalesce(&mut Coalescer::new(true), &burst(&frames, 2048, 0));
     assert_eq!(cut.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1, 1]);
+    assert_eq!(cut.concat(), frames);
+}
+
+#[test]
+fn a_packet_whose_headers_lie_in_two_pieces_does_not_pass_its_flow() {
+    let mut frames: Vec<Vec<u8>> = in_order(3).iter().map(Segment::build).collect();
+    // As many TCP options as there can be: they end at octet 94.
+    frames[1][46] = 0xf0;
+    let cut = coalesce(&mut Coalescer::new(true), &burst(&frames, 86, 0));
     assert_eq!(cut.concat(), frames);
 }
 

@@ -109,6 +109,18 @@ fn frames_that_the_nic_found_broken_are_passed_over() {
 }
 
 #[test]
+fn descriptors_of_broken_frames_go_back_even_if_nothing_else_arrives() {
+    let mut nic = Nic::new();
+    for _ in 0..2 * RING {
+        nic.write_back(60, r::RX_EOP | r::RX_RXE);
+        assert_eq!(nic.receive(), []);
+        nic.queue.release();
+    }
+    nic.write_back(61, r::RX_EOP);
+    assert_eq!(nic.receive().len(), 1);
+}
+
+#[test]
 fn a_length_beyond_the_buffer_and_a_frame_without_end_do_no_harm() {
     let mut nic = Nic::new();
     nic.write_back(0xffff, r::RX_EOP);

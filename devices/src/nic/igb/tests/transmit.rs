@@ -6,7 +6,7 @@ use crate::nic::igb::driver::Adapter;
 use crate::nic::igb::registers as r;
 use crate::nic::igb::transmit::{IgbTransmit, MEMORY};
 use crate::nic::vfio::DmaMemory;
-use crate::packet::{Checksum, Frame, OffloadFeatures, VirtioNetHeader, accept};
+use crate::packet::{Checksum, Frame, OffloadFeatures, VirtioNetHeader, accept, complete_checksum};
 
 const RING: usize = 512;
 
@@ -189,6 +189,36 @@ fn tcp_is_left_to_the_nic_to_be_cut() {
         expected[l3 + ip + 16..l3 + ip + 18].copy_from_slice(&sum.fold().to_be_bytes());
         assert!(sent.octets == expected);
         assert_eq!(sent.pieces, 5, "pages");
+    }
+}
+
+#[test]
+fn a_checksum_in_a_tunnel_is_complete_before_the_nic_sees_it() {
+    let mut nic = Nic::new();
+    let inner = packet(false, true, 50, 0);
+    // IPv4 in IPv4, behind an odd number of octets: UDP with one more in front.
+    for (protocol, between) in [(4, vec![]), (17, vec![0; 9])] {
+        let mut octets = vec![2; 12];
+        octets.extend([
+            8, 0, 0x45, 0, 0, 100, 0, 0, 0, 0, 64, protocol, 0, 0, 3, 3, 3, 3, 4, 4, 4, 4,
+        ]);
+        octets.extend(&between);
+        let csum_start = octets.len() + 20;
+        octets.extend(&inner.to_vec()[14..]);
+        let mut frame = Frame::from_octets(&octets);
+        let header = VirtioNetHeader {
+            flags: 1,
+            csum_start: csum_start as u16,
+            csum_offset: 16,
+            ..VirtioNetHeader::default()
+        };
+        accept(&mut frame, &header, OffloadFeatures::ALL).unwrap();
+        nic.queue.transmit(&frame).unwrap();
+        nic.queue.flush();
+        let sent = nic.send().pop().unwrap();
+        assert!(sent.context.is_none() && sent.options == (octets.len() as u32) << 14);
+        complete_checksum(&mut frame).unwrap();
+        assert!(sent.octets != octets && sent.octets == frame.to_vec());
     }
 }
 
