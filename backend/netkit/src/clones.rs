@@ -72,6 +72,13 @@ impl Clones {
         self.sent == self.made
     }
 
+    /// Forgets the copies that wait to be sent, and says how many those are.
+    pub fn give_up(&mut self) -> u64 {
+        let left = self.made - self.sent;
+        self.sent = self.made;
+        left as u64
+    }
+
     /// The next copy that is to be sent, whose octets are swapped into `frame`.
     pub(crate) fn take(&mut self, frame: &mut Frame) -> Option<&Pending> {
         if self.is_empty() {

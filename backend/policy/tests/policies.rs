@@ -700,7 +700,7 @@ fn rate_limit_loses_no_tokens_to_frequent_frames() {
         let (tokens, to) = bucket(ours, 9);
         // What has not made a whole token yet is kept.
         let expected = (to - from) * 1_000 / 1_000_000_000;
-        assert!(expected >= 50);
+        assert!(expected >= 40, "{expected} tokens in 50 ms");
         let given = tokens + frame.len() as u64 * (passed() - before);
         assert!(given.abs_diff(expected) <= 1, "{given} tokens, not {expected}");
     });

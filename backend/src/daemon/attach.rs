@@ -25,6 +25,13 @@ pub struct Waiting {
     why: String,
 }
 
+impl Waiting {
+    /// Whether it is to be attached to the uplink of this name.
+    pub fn is_for_uplink(&self, name: &str) -> bool {
+        matches!(&self.saved.spec, AttachmentSpec::Uplink(spec) if spec.uplink == name)
+    }
+}
+
 impl Daemon {
     /// Puts something behind a device.
     pub fn attach(
@@ -60,8 +67,8 @@ impl Daemon {
         self.commit()
     }
 
-    /// Opens what was saved, as far as it can be opened now.
-    pub fn restore(&mut self, saved: Vec<SavedAttachment>, reactor: &mut Reactor) {
+    /// Takes up what was saved, to be opened by [`Self::retry_waiting`]. From now on it is saved again with the rest.
+    pub fn restore(&mut self, saved: Vec<SavedAttachment>) {
         for saved in saved {
             let (ifindex, lost) = (saved.ifindex, saved.features & !OFFERED);
             if lost != 0 {
@@ -72,7 +79,6 @@ impl Daemon {
             let why = String::new();
             self.waiting.insert(ifindex, Waiting { saved, why });
         }
-        self.retry_waiting(reactor);
     }
 
     /// Tries again what could not be restored. A reason is logged once, however often it is met.

@@ -10,6 +10,7 @@ use netkit::Ifindex;
 
 use super::attachment::{Attachment, VhostUserAttachment};
 use super::rarp::announcement;
+use super::uplinks::LOOK;
 use super::{Daemon, Reactor};
 use crate::dataplane::{Token, Workers};
 use crate::vhost_user::{Connection, ConnectionError, Endpoint, Host, Session};
@@ -153,8 +154,12 @@ impl Daemon {
         if !self.waiting.is_empty() {
             self.retry_waiting(reactor);
         }
-        self.check_uplinks(reactor);
-        self.give_up_waiting();
+        self.looking.want();
+        if self.looking.take(now) {
+            self.check_uplinks(reactor);
+            self.give_up_waiting();
+        }
+        self.take_learnt();
         self.follow_changes();
     }
 
@@ -171,7 +176,11 @@ impl Daemon {
                     .and_then(|(connection, _)| connection.deadline()),
                 _ => None,
             });
-        let deadlines = deadlines.chain(self.follow_due());
+        let looking = self.looking.due().filter(|_| !self.uplinks.is_empty());
+        let deadlines = deadlines
+            .chain(self.follow_due())
+            .chain(self.learning.due())
+            .chain(looking);
         let mut next = deadlines.map(|at| at.saturating_duration_since(now)).min();
         let mut at_most = |wait: Duration| next = Some(next.map_or(wait, |next| next.min(wait)));
         if self.to_be_tried().next().is_some() {
@@ -181,7 +190,7 @@ impl Daemon {
             at_most(RESTORE_RETRY);
         }
         if !self.uplinks.is_empty() {
-            at_most(super::uplinks::LOOK);
+            at_most(LOOK);
         }
         next
     }

@@ -16,8 +16,9 @@ use tokio::sync::oneshot;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use vmm_sys_util::timerfd::TimerFd;
 
+use super::pace::Pace;
 use super::store::{SavedState, Store, StoreError};
-use super::{Config, Daemon, DaemonError, programs};
+use super::{Config, Daemon, DaemonError, programs, uplinks};
 use crate::dataplane::{Forwarder, Plan, Workers};
 use crate::programs::LoadedProgram;
 
@@ -125,6 +126,8 @@ impl Control {
             uplinks: Default::default(),
             passed: Vec::new(),
             learnt: Arc::new(EventFd::new(EFD_NONBLOCK)?),
+            learning: Pace::new(uplinks::LEARN),
+            looking: Pace::new(uplinks::LOOK),
             follower: Default::default(),
             workers,
             forwarder: Forwarder::new(config.workers),
@@ -186,7 +189,7 @@ impl Control {
             }
             Source::HostRoutes => self.daemon.hear_host(reactor),
             Source::BusyWorker => self.daemon.workers.balance(),
-            Source::Learnt => self.daemon.take_learnt(),
+            Source::Learnt => self.daemon.hear_learnt(),
             Source::Nic(ifindex) => self.daemon.check_uplink(ifindex, reactor),
             Source::Listener(ifindex) => self.daemon.try_connect(ifindex, reactor),
             Source::Connection(ifindex) => self.daemon.converse(ifindex, reactor),
@@ -238,8 +241,9 @@ impl MutEventSubscriber for Control {
             let saved = std::mem::take(&mut control.restore);
             control.daemon.restore_uplinks(saved.uplinks);
             control.daemon.restore_bindings(saved.bindings);
+            control.daemon.restore(saved.attachments);
             control.daemon.check_uplinks(reactor);
-            control.daemon.restore(saved.attachments, reactor);
+            control.daemon.retry_waiting(reactor);
         });
     }
 

@@ -38,6 +38,7 @@ impl Daemon {
         let ifindex = self.model.find(name)?;
         let result = self.apply(ifindex, request);
         self.commit()?;
+        self.poke_nic(ifindex);
         result
     }
 
@@ -52,10 +53,32 @@ impl Daemon {
             self.model.set_mtu(ifindex, mtu)?;
         }
         if let Some(name) = &request.name {
-            self.model.set_name(ifindex, name)?;
+            self.rename(ifindex, name)?;
         }
         if let Some(up) = request.up {
             self.model.set_up(ifindex, up)?;
+        }
+        Ok(())
+    }
+
+    /// Renames a device. What is attached to an uplink knows it by its name.
+    fn rename(&mut self, ifindex: Ifindex, wanted: &str) -> Result<(), DaemonError> {
+        let before = self.model.device(ifindex)?.name.clone();
+        self.model.set_name(ifindex, wanted)?;
+        let name = self.model.device(ifindex)?.name.clone();
+        let attached = self.attachments.values_mut().filter_map(|it| match it {
+            Attachment::Uplink(it) => Some(&mut it.spec),
+            _ => None,
+        });
+        let waiting = self
+            .waiting
+            .values_mut()
+            .filter_map(|it| match &mut it.saved.spec {
+                api::AttachmentSpec::Uplink(spec) => Some(spec),
+                _ => None,
+            });
+        for spec in attached.chain(waiting).filter(|spec| spec.uplink == before) {
+            spec.uplink.clone_from(&name);
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 mod attach;
 mod attachment;
+mod claims;
 mod connection_events;
 mod control;
 mod convert;
@@ -9,8 +10,10 @@ mod devices;
 mod error;
 mod follow;
 mod maps;
+mod neighbours;
 mod nic;
 mod nics;
+mod pace;
 mod plan;
 mod programs;
 mod rarp;
@@ -35,6 +38,7 @@ use crate::dataplane::{Forwarder, Workers};
 use attach::Waiting;
 use attachment::Attachment;
 use follow::Follower;
+use pace::Pace;
 use store::Store;
 use uplinks::Uplink;
 
@@ -80,6 +84,10 @@ pub struct Daemon {
     passed: Vec<Binding>,
     /// Written to when a worker has learnt of a neighbour.
     learnt: Arc<EventFd>,
+    /// When that is to be taken.
+    learning: Pace,
+    /// When NICs are to be asked what they are like.
+    looking: Pace,
     workers: Workers,
     /// The control thread's own, for frames that the daemon itself sends.
     forwarder: Forwarder,

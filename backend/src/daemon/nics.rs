@@ -51,20 +51,22 @@ impl Daemon {
                 nic: address.to_string(),
             });
         };
-        // The host would wait for a VMM to close it, and this thread with it.
-        if self
-            .preflight(&address)
-            .refusals
-            .contains(&Objection::InUse(address))
-        {
-            return Err(DaemonError::NicInUse {
-                nic: address.to_string(),
-            });
-        }
+        self.check_closed(&address)?;
         self.passed[place].give_back(&Sysfs::default())?;
         self.passed.remove(place);
         self.save()?;
         self.nic(&address.to_string())
+    }
+
+    /// Refuses to give back a NIC that a VMM has: the host would wait for that to close it, and this thread with it.
+    pub(super) fn check_closed(&self, address: &PciAddress) -> Result<(), DaemonError> {
+        let refusals = self.preflight(address).refusals;
+        match refusals.contains(&Objection::InUse(*address)) {
+            false => Ok(()),
+            true => Err(DaemonError::NicInUse {
+                nic: address.to_string(),
+            }),
+        }
     }
 
     /// Makes a NIC ready to be driven by us: takes it from its driver if that is wanted.

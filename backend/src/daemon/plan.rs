@@ -66,7 +66,10 @@ impl Daemon {
     /// Whether what is behind a device, if it is an uplink, has a carrier.
     fn has_carrier(&self, device: &Device) -> bool {
         match self.attachments.get(&device.ifindex) {
-            Some(Attachment::Uplink(it)) => self.uplinks.get(&it.uplink).is_some_and(Uplink::is_running),
+            Some(Attachment::Uplink(it)) => {
+                let is_up = self.model.device(it.uplink).is_ok_and(|uplink| uplink.up);
+                is_up && self.uplinks.get(&it.uplink).is_some_and(Uplink::is_running)
+            }
             _ => true,
         }
     }

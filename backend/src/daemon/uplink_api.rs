@@ -56,6 +56,9 @@ impl Daemon {
         if let Err(error) = self.open_nic(ifindex, &request.nic, reactor) {
             self.forget_uplink(ifindex);
             self.model.remove_uplink(ifindex)?;
+            if let Err(unsaved) = self.save() {
+                tracing::warn!("{unsaved}");
+            }
             return Err(error);
         }
         self.save()
@@ -86,26 +89,19 @@ impl Daemon {
             None => Ok(()),
         };
         self.commit()?;
-        for queue in 0..self.ports_of(ifindex) {
-            self.workers.poke(crate::dataplane::Token::new(ifindex, queue));
-        }
+        self.poke_nic(ifindex);
         result
     }
 
-    fn ports_of(&self, ifindex: Ifindex) -> usize {
-        let uplink = self.uplinks.get(&ifindex);
-        uplink.map_or(0, |uplink| uplink.nic.as_ref().map_or(0, |nic| nic.port.queues()))
-    }
-
     fn set_channels(&mut self, ifindex: Ifindex, queues: u32) -> Result<(), DaemonError> {
-        self.model.set_channels(ifindex, queues)?;
-        let uplink = self.uplinks.get_mut(&ifindex);
-        let result = match uplink.map(|uplink| &mut uplink.nic) {
-            Some(Ok(open)) => open.control.set_rx_queues(queues).map_err(DaemonError::from),
-            _ => Err(DaemonError::NicMissing {
-                uplink: self.model.device(ifindex)?.name.clone(),
-            }),
+        let missing = DaemonError::NicMissing {
+            uplink: self.model.device(ifindex)?.name.clone(),
         };
+        let Some(Ok(open)) = self.uplinks.get_mut(&ifindex).map(|uplink| &mut uplink.nic) else {
+            return Err(missing);
+        };
+        self.model.set_channels(ifindex, queues)?;
+        let result = open.control.set_rx_queues(queues).map_err(DaemonError::from);
         self.note_link(ifindex);
         result
     }
@@ -113,6 +109,13 @@ impl Daemon {
     /// Gives a NIC back, and deletes the devices that lease its queues: for them it is unplugged.
     pub fn delete_uplink(&mut self, name: &str, reactor: &mut Reactor) -> Result<(), DaemonError> {
         let ifindex = self.find_uplink(name)?;
+        // A NIC that is not open here may be open elsewhere.
+        if let Some(uplink) = self.uplinks.get(&ifindex)
+            && let (Err(_), Some(binding)) = (&uplink.nic, &uplink.binding)
+        {
+            self.check_closed(&binding.address)?;
+        }
+        self.waiting.retain(|_, waiting| !waiting.is_for_uplink(name));
         let shared = |attachment: &Attachment| match attachment {
             Attachment::Uplink(it) => it.uplink == ifindex,
             _ => false,
@@ -173,7 +176,7 @@ impl Daemon {
     }
 
     /// Whether a NIC keeps a queue for a device's frames.
-    pub(super) fn is_steered(&self, uplink: Ifindex, queue: u32) -> bool {
+    fn is_steered(&self, uplink: Ifindex, queue: u32) -> bool {
         let uplink = self.uplinks.get(&uplink);
         uplink.is_some_and(|it| it.nic.as_ref().is_ok_and(|nic| nic.steered.contains_key(&queue)))
     }
@@ -197,6 +200,7 @@ impl Daemon {
     ) -> Result<UplinkAttachment, DaemonError> {
         let uplink = self.find_uplink(&spec.uplink)?;
         let by = shared_by(spec)?;
+        let wanted = self.shared_by(device, &by);
         let device = self.model.device(device)?;
         if device.kind() == DeviceKind::Uplink {
             return Err(DaemonError::IsUplink {
@@ -224,7 +228,7 @@ impl Daemon {
                     device: self.model.device(*other)?.name.clone(),
                 });
             }
-            if let Some(address) = common(&by, &it.by) {
+            if let Some(address) = common(&wanted, &self.shared_by(*other, &it.by)) {
                 return Err(DaemonError::AddressTaken {
                     address,
                     device: self.model.device(*other)?.name.clone(),
@@ -287,7 +291,7 @@ impl Daemon {
             .uplinks
             .get(&ifindex)
             .map_or(0, |uplink| nic::first_queue(&uplink.spec));
-        let ours = first..first + self.ports_of(ifindex) as u32;
+        let ours = first..first + self.queues_of(ifindex) as u32;
         let shown = |queue: u32| {
             let lease = self.model.queue(ifindex, queue)?.lease;
             Ok(api::UplinkQueue {

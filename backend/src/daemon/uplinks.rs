@@ -1,26 +1,27 @@
 //! Uplinks: their NICs are opened, watched, given up when they go, and opened again when they are back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use devices::nic::vfio::pci::Binding;
 use devices::nic::{Claim, Control, Link, Nic, NicError, NicPort};
 use devices::packet::MacAddress;
-use netkit::{DeviceKind, DropReason, Followed, Ifindex, Neighbour, NicState, QueueUse, View};
-use netkit_api::{MacvtapMode, NicSpec, VfioNic};
+use netkit::{DeviceKind, Ifindex, NicState, QueueUse};
+use netkit_api::{NicSpec, VfioNic};
 
-use super::attachment::Attachment;
 use super::store::SavedUplink;
 use super::{Daemon, DaemonError, Reactor};
 use super::{nic, nics};
-use crate::dataplane::{Resolver, SharedBy, Shares, Token, UplinkPort};
+use crate::dataplane::{Resolver, Shares, Token, UplinkPort};
 
 /// How often NICs are asked what they are like, and those that are missing are looked for.
 pub const LOOK: Duration = Duration::from_secs(1);
-/// The most neighbours that are learnt behind one uplink.
+/// The least time between two looks at what was learnt: who talks a lot must not keep the daemon busy.
+pub const LEARN: Duration = Duration::from_millis(20);
+/// The most neighbours that are learnt behind one uplink. For another one the one is forgotten that was learnt first.
 const LEARNT_MAX: usize = 4096;
 
 /// An uplink.
@@ -34,9 +35,11 @@ pub struct Uplink {
     taken: Option<u64>,
     /// The NIC, if it is there.
     pub nic: Result<OpenNic, Missing>,
-    resolver: Arc<Resolver>,
-    /// Neighbours that answered.
-    learnt: BTreeMap<IpAddr, MacAddress>,
+    pub resolver: Arc<Resolver>,
+    /// Neighbours that answered, each with the number of its answer.
+    pub learnt: BTreeMap<IpAddr, (MacAddress, u64)>,
+    /// Answers that were ever taken.
+    answers: u64,
 }
 
 /// A NIC that is there.
@@ -46,7 +49,7 @@ pub struct OpenNic {
     pub control: Box<dyn Control>,
     pub link: Link,
     /// What it was last told to take.
-    claim: Option<Claim>,
+    pub claim: Option<Claim>,
     /// Queues that it was told to keep for addresses.
     pub steered: BTreeMap<u32, Vec<MacAddress>>,
     event_fd: Option<RawFd>,
@@ -75,6 +78,18 @@ impl Uplink {
         self.nic.as_ref().is_ok_and(|nic| nic.link.running)
     }
 
+    /// Takes note of where a neighbour is.
+    pub fn learn(&mut self, address: IpAddr, lladdr: MacAddress) {
+        if self.learnt.len() >= LEARNT_MAX && !self.learnt.contains_key(&address) {
+            let first = self.learnt.iter().min_by_key(|(_, (_, answer))| *answer);
+            if let Some(first) = first.map(|(address, _)| *address) {
+                self.learnt.remove(&first);
+            }
+        }
+        self.answers += 1;
+        self.learnt.insert(address, (lladdr, self.answers));
+    }
+
     /// The host's netdev, by its number there.
     pub fn netdev(&self) -> Option<u32> {
         self.nic.as_ref().ok()?.control.netdev()
@@ -101,6 +116,7 @@ impl Daemon {
             nic: Err(Missing { why: String::new() }),
             resolver: Arc::new(Resolver::new(self.learnt.clone())),
             learnt: BTreeMap::new(),
+            answers: 0,
         };
         self.uplinks.insert(ifindex, uplink);
     }
@@ -189,18 +205,31 @@ impl Daemon {
                     if link.running { "up" } else { "without a carrier" }
                 );
                 open.link = link;
-                let port = open.port.clone();
                 self.note_link(ifindex);
                 self.publish();
-                for index in 0..port.queues() {
-                    self.workers.poke(Token::new(ifindex, index));
-                }
+                self.poke_nic(ifindex);
             }
             Err(error) => {
                 tracing::warn!("ifindex {ifindex}: {error}");
                 self.uninstall(ifindex, error.to_string(), reactor);
             }
         }
+    }
+
+    /// Has the workers look at what a NIC has received while they did not: nothing wakes them for that again.
+    pub(super) fn poke_nic(&mut self, ifindex: Ifindex) {
+        for queue in 0..self.queues_of(ifindex) {
+            self.workers.poke(Token::new(ifindex, queue));
+        }
+    }
+
+    /// How many queues of an uplink's NIC are ours; none while it is missing, or if the device is none.
+    pub(super) fn queues_of(&self, ifindex: Ifindex) -> usize {
+        let nic = self
+            .uplinks
+            .get(&ifindex)
+            .and_then(|uplink| uplink.nic.as_ref().ok());
+        nic.map_or(0, |nic| nic.port.queues())
     }
 
     /// Asks every NIC whose netdev may have changed.
@@ -266,11 +295,13 @@ impl Daemon {
             return Ok(());
         }
         let binding = self.take_nic(spec)?;
+        let is_taken = binding.is_some();
         if let Some(uplink) = self.uplinks.get_mut(&ifindex) {
             uplink.taken = there;
             uplink.binding = binding.or(uplink.binding.take());
         }
-        Ok(())
+        // Whoever comes after us, if we are killed now, is to know whose it was.
+        if is_taken { self.save() } else { Ok(()) }
     }
 
     /// Tells the model what the NIC is like.
@@ -310,210 +341,6 @@ impl Daemon {
             tracing::error!("ifindex {ifindex}: cannot take note of its NIC: {error}");
         }
     }
-
-    /// Who is behind an uplink.
-    pub(super) fn shares(&self, uplink: Ifindex, view: &View) -> Shares {
-        let mut shares = Shares::default();
-        for (ifindex, attachment) in &self.attachments {
-            if let Attachment::Uplink(it) = attachment
-                && it.uplink == uplink
-                && let Some(slot) = view.slot(*ifindex)
-            {
-                shares.add(slot, &self.shared_by(*ifindex, &it.by));
-            }
-        }
-        for (slot, device) in view.iter() {
-            if let Some(lease) = &device.lease
-                && view.device(lease.uplink).ifindex == uplink
-            {
-                for queue in &lease.queues {
-                    let is_kept = self.is_steered(uplink, *queue);
-                    shares.lease(*queue as usize, is_kept, slot, device.address);
-                }
-            }
-        }
-        shares
-    }
-
-    /// By what a device's frames are known: unless addresses were given, by the one of its other end.
-    pub(super) fn shared_by(&self, device: Ifindex, by: &SharedBy) -> SharedBy {
-        match by {
-            SharedBy::Addresses(addresses) if addresses.is_empty() => {
-                SharedBy::Addresses(self.address_behind(device).into_iter().collect())
-            }
-            by => by.clone(),
-        }
-    }
-
-    /// The address of a device's other end: what a guest there has.
-    fn address_behind(&self, device: Ifindex) -> Option<MacAddress> {
-        let peer = self.model.device(device).ok()?.peer?;
-        Some(self.model.device(peer).ok()?.address)
-    }
-
-    /// Tells the NICs whose frames they are to give us, and where they are to arrive.
-    pub(super) fn claim(&mut self, view: &View) {
-        let uplinks: Vec<Ifindex> = self.uplinks.keys().copied().collect();
-        for ifindex in uplinks {
-            let wanted = self.wanted_claim(ifindex, view);
-            let steering = steering(ifindex, view);
-            let Some(Ok(open)) = self.uplinks.get_mut(&ifindex).map(|uplink| &mut uplink.nic) else {
-                continue;
-            };
-            if open.claim.as_ref() != Some(&wanted) {
-                if let Err(error) = open.control.claim(&wanted) {
-                    tracing::warn!("ifindex {ifindex}: {error}");
-                }
-                open.claim = Some(wanted);
-            }
-            open.steer(ifindex, &steering);
-        }
-    }
-
-    fn wanted_claim(&self, uplink: Ifindex, view: &View) -> Claim {
-        let spec = self.uplinks.get(&uplink).map(|uplink| &uplink.spec);
-        let is_macvtap = matches!(spec, Some(NicSpec::Macvtap(nic)) if nic.mode != MacvtapMode::Passthru);
-        let mut addresses = BTreeSet::new();
-        let mut is_shared = false;
-        for (ifindex, attachment) in &self.attachments {
-            let Attachment::Uplink(it) = attachment else {
-                continue;
-            };
-            if it.uplink != uplink {
-                continue;
-            }
-            is_shared = true;
-            match self.shared_by(*ifindex, &it.by) {
-                // A macvtap has one address, and gets nothing but what is for that.
-                SharedBy::Nothing if is_macvtap => addresses.extend(self.address_behind(*ifindex)),
-                SharedBy::Nothing => return Claim::Everything,
-                SharedBy::Addresses(list) => addresses.extend(list),
-                SharedBy::Prefixes(_) => addresses.extend(self.model.device(uplink).map(|it| it.address)),
-            }
-        }
-        for (_, device) in view.iter() {
-            if let Some(lease) = &device.lease
-                && view.device(lease.uplink).ifindex == uplink
-            {
-                is_shared = true;
-                addresses.insert(device.address);
-            }
-        }
-        let has_programs = view.slot(uplink).is_some_and(|slot| {
-            let uplink = &view.device(slot).uplink;
-            uplink.as_ref().is_some_and(|uplink| !uplink.ingress.is_empty())
-        });
-        match is_shared || !has_programs {
-            true => Claim::Addresses(addresses.into_iter().filter(|it| it.is_unicast()).collect()),
-            // Whom frames are for is the programs' to say then.
-            false => Claim::Everything,
-        }
-    }
-
-    /// Takes what the workers have learnt of the neighbours outside.
-    pub(super) fn take_learnt(&mut self) {
-        let _ = self.learnt.read();
-        let mut news = Vec::new();
-        for (ifindex, uplink) in &mut self.uplinks {
-            for learnt in uplink.resolver.take() {
-                if uplink.learnt.len() < LEARNT_MAX || uplink.learnt.contains_key(&learnt.address) {
-                    uplink.learnt.insert(learnt.address, learnt.lladdr);
-                }
-                news.push((*ifindex, learnt));
-            }
-        }
-        if news.is_empty() {
-            return;
-        }
-        let changed: BTreeSet<Ifindex> = news.iter().map(|(ifindex, _)| *ifindex).collect();
-        for ifindex in changed {
-            self.put_followed(ifindex, self.followed_of(ifindex));
-        }
-        self.publish();
-        let plan = self.workers.plan().clone();
-        for (ifindex, learnt) in news {
-            let Some(slot) = plan.view.slot(ifindex) else {
-                continue;
-            };
-            for mut frame in learnt.waiting {
-                self.forwarder.release(&plan, slot, learnt.lladdr, &mut frame);
-            }
-        }
-    }
-
-    /// Counts the frames whose next hop has not answered.
-    pub(super) fn give_up_waiting(&mut self) {
-        let (now, plan) = (Instant::now(), self.workers.plan().clone());
-        for (ifindex, uplink) in &self.uplinks {
-            let lost = uplink.resolver.give_up(now);
-            if let Some(slot) = plan.view.slot(*ifindex) {
-                let reason = DropReason::NeighbourUnknown;
-                plan.view.count_lost(slot, reason, lost, self.workers.count());
-            }
-        }
-    }
-
-    /// Has the model route by what the host has, and by what has been learnt.
-    pub(super) fn put_followed(&mut self, ifindex: Ifindex, mut followed: Followed) {
-        if let Some(uplink) = self.uplinks.get(&ifindex) {
-            let is_known = |followed: &Followed, address: &IpAddr| {
-                followed.neighbours.iter().any(|it| it.address == *address)
-            };
-            for (address, lladdr) in &uplink.learnt {
-                if !is_known(&followed, address) {
-                    followed.neighbours.push(Neighbour {
-                        address: *address,
-                        device: ifindex,
-                        lladdr: *lladdr,
-                    });
-                }
-            }
-        }
-        let _ = self.model.follow(ifindex, followed);
-    }
-}
-
-impl OpenNic {
-    /// Makes the NIC's flow rules those that are wanted.
-    fn steer(&mut self, ifindex: Ifindex, wanted: &BTreeMap<u32, Vec<MacAddress>>) {
-        if !self.control.steers() {
-            return;
-        }
-        let gone: Vec<u32> = self
-            .steered
-            .keys()
-            .filter(|queue| !wanted.contains_key(queue))
-            .copied()
-            .collect();
-        let changes = gone.iter().map(|queue| (*queue, Vec::new())).chain(
-            wanted
-                .iter()
-                .filter(|(queue, addresses)| self.steered.get(queue) != Some(*addresses))
-                .map(|(queue, addresses)| (*queue, addresses.clone())),
-        );
-        for (queue, addresses) in changes.collect::<Vec<_>>() {
-            match self.control.steer(queue, &addresses) {
-                Ok(()) if addresses.is_empty() => drop(self.steered.remove(&queue)),
-                Ok(()) => drop(self.steered.insert(queue, addresses)),
-                Err(error) => tracing::warn!("ifindex {ifindex}: {error}"),
-            }
-        }
-    }
-}
-
-/// Which addresses' frames are to arrive at the queues that are leased.
-fn steering(uplink: Ifindex, view: &View) -> BTreeMap<u32, Vec<MacAddress>> {
-    let mut steering = BTreeMap::new();
-    for (_, device) in view.iter() {
-        if let Some(lease) = &device.lease
-            && view.device(lease.uplink).ifindex == uplink
-            && device.address.is_unicast()
-            && let Some(queue) = lease.queues.first()
-        {
-            steering.insert(*queue, vec![device.address]);
-        }
-    }
-    steering
 }
 
 /// Receive queues that can be named: those of the hardware up to the last one that is ours.

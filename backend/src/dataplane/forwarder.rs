@@ -158,9 +158,7 @@ impl Forwarder {
         let mut targets = Targets::new(plan, self.path.shard, count, index);
         let coalescer = &mut self.coalescers[usize::from(!nic.capabilities.receives_gso)];
         while coalescer.next(&self.arrivals, &mut self.frame) {
-            let queue = uplink.first_queue + index;
-            self.path
-                .arrive(sender, uplink, queue, &mut self.frame, &mut targets);
+            self.path.arrive(sender, uplink, &mut self.frame, &mut targets);
         }
         // The slices point into the queue's memory, and some may still be on their way to another NIC.
         self.frame.clear();

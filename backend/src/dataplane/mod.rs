@@ -19,6 +19,8 @@ mod source;
 mod sync;
 mod targets;
 mod uplink;
+#[cfg(test)]
+mod uplink_tests;
 mod watch_list;
 mod worker;
 mod workers;

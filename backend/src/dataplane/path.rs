@@ -11,13 +11,19 @@ use super::targets::Targets;
 /// How often a frame may be handed on behind a device, through an uplink or to another device that shares it, before it
 /// is taken to go round in a circle.
 const LEVELS: usize = 4;
+/// Copies that one frame may have in all, for groups and by programs, those of copies included: programs that send copies
+/// to each other through an uplink would multiply them at every level.
+pub(super) const COPIES_MAX: usize = 16 * 1024;
 
 /// What a thread needs to send frames on; nothing is allocated once it exists.
 #[derive(Debug)]
 pub struct Path {
     pub(super) shard: usize,
     pub(super) scratch: Frame,
-    answer: Frame,
+    /// None while it is on its way.
+    answer: Option<Frame>,
+    /// Copies that the frame which is sent now may still have.
+    copies: usize,
     #[expect(clippy::vec_box, reason = "a level is moved out while it is in use")]
     levels: Vec<Box<Level>>,
 }
@@ -36,7 +42,8 @@ impl Path {
         Path {
             shard,
             scratch: Frame::new(),
-            answer: Frame::new(),
+            answer: Some(Frame::new()),
+            copies: COPIES_MAX,
             levels: (0..LEVELS).map(|_| Box::default()).collect(),
         }
     }
@@ -66,14 +73,20 @@ impl Path {
         step: impl FnOnce(&View, &mut Frame, &mut Clones, usize) -> Option<Outcome>,
     ) -> bool {
         let view = &targets.plan.view;
-        let Some(mut level) = self.levels.pop() else {
+        let Some(mut level) = self.enter() else {
             view.count_drop(sender, DropReason::RedirectLoop, self.shard);
             return true;
         };
         let outcome = step(view, frame, &mut level.clones, self.shard);
         // The kernel sends a copy while the program runs, so before the frame itself.
-        while let Some(outcome) = xmit_clone(view, &mut level.clone, &mut level.clones, self.shard) {
+        while self.copies > 0
+            && let Some(outcome) = xmit_clone(view, &mut level.clone, &mut level.clones, self.shard)
+        {
+            self.copies -= 1;
             self.conclude(&outcome, &mut level.clone, targets);
+        }
+        if let left @ 1.. = level.clones.give_up() {
+            view.count_lost(sender, DropReason::RedirectLoop, left, self.shard);
         }
         if let Some(outcome) = &outcome {
             self.conclude(outcome, frame, targets);
@@ -90,14 +103,29 @@ impl Path {
         targets: &mut Targets<'p>,
         send: impl Fn(&mut Path, Slot, &mut Frame, &mut Targets<'p>),
     ) {
-        let Some(mut level) = self.levels.pop() else {
+        // Without a level the frame itself goes no further either, and is counted then.
+        let Some(mut level) = self.enter() else {
             return;
         };
         for device in devices {
+            if self.copies == 0 {
+                let view = &targets.plan.view;
+                view.count_drop(device, DropReason::RedirectLoop, self.shard);
+                continue;
+            }
+            self.copies -= 1;
             level.clone.copy_from(frame);
             send(self, device, &mut level.clone, targets);
         }
         self.levels.push(level);
+    }
+
+    /// Room for one more transmission. The first one is another frame's.
+    fn enter(&mut self) -> Option<Box<Level>> {
+        if self.levels.len() == LEVELS {
+            self.copies = COPIES_MAX;
+        }
+        self.levels.pop()
     }
 
     /// Takes the Ethernet out of a frame from a guest in L3 mode, and answers its neighbour discovery. False if there is
@@ -128,11 +156,13 @@ impl Path {
 
     /// Gives a frame of our own to what stands behind a device. If it does not take it, nobody misses it.
     pub(super) fn answer<'p>(&mut self, receiver: Slot, octets: &[u8], targets: &mut Targets<'p>) {
-        let mut answer = std::mem::take(&mut self.answer);
+        let Some(mut answer) = self.answer.take() else {
+            return;
+        };
         answer.clear();
         answer.extend_head(octets.len()).copy_from_slice(octets);
         let _ = self.hand_over(receiver, None, &mut answer, targets);
-        self.answer = answer;
+        self.answer = Some(answer);
     }
 
     /// Delivers a frame that is to be delivered, and counts what came of it.

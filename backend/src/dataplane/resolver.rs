@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use devices::packet::{Frame, MacAddress};
+use netkit::Ifindex;
 use vmm_sys_util::eventfd::EventFd;
 
 /// How long nobody asks again for the same address.
@@ -18,6 +19,8 @@ const PATIENCE: Duration = Duration::from_millis(200);
 const MEMORY: Duration = Duration::from_secs(3);
 /// The most addresses that are asked for at a time. Who sends to more waits.
 const ASKED_MAX: usize = 1024;
+/// The most that one device has asked for at a time, so that it keeps no other from asking.
+const ASKED_BY_ONE_MAX: usize = 128;
 /// Frames that wait for one neighbour.
 const WAITING_MAX: usize = 16;
 /// Frames that wait for all.
@@ -34,13 +37,14 @@ pub struct Resolver {
 struct State {
     asked: BTreeMap<IpAddr, Asked>,
     learnt: Vec<Learnt>,
-    /// Frames of all that are asked for.
+    /// Frames that wait for an answer, or to be sent after it.
     waiting: usize,
 }
 
 /// An address that was asked for.
 #[derive(Debug)]
 struct Asked {
+    by: Ifindex,
     first: Instant,
     last: Instant,
     waiting: Vec<Frame>,
@@ -66,9 +70,10 @@ impl Resolver {
         }
     }
 
-    /// Whether the network is to be asked for an address now.
-    pub fn ask(&self, address: IpAddr, now: Instant) -> bool {
-        let asked = &mut self.lock().asked;
+    /// Whether the network is to be asked for an address now, for the device `by`.
+    pub fn ask(&self, by: Ifindex, address: IpAddr, now: Instant) -> bool {
+        let mut state = self.lock();
+        let State { asked, learnt, .. } = &mut *state;
         if let Some(asked) = asked.get_mut(&address) {
             let is_time = now.saturating_duration_since(asked.last) >= PATIENCE;
             if is_time {
@@ -76,9 +81,11 @@ impl Resolver {
             }
             return is_time;
         }
-        let is_room = asked.len() < ASKED_MAX;
+        let is_room = asked.len() + learnt.len() < ASKED_MAX
+            && asked.values().filter(|asked| asked.by == by).count() < ASKED_BY_ONE_MAX;
         if is_room {
             let entry = Asked {
+                by,
                 first: now,
                 last: now,
                 waiting: Vec::new(),
@@ -126,9 +133,9 @@ impl Resolver {
         }
         let mut state = self.lock();
         let asked = state.asked.remove(&address);
-        if asked.is_some() || known.is_some() {
+        // Those that were asked for are bounded by that; a neighbour that moved says so again.
+        if asked.is_some() || known.is_some() && state.learnt.len() < ASKED_MAX {
             let waiting = asked.map_or_else(Vec::new, |asked| asked.waiting);
-            state.waiting -= waiting.len();
             state.learnt.push(Learnt {
                 address,
                 lladdr,
@@ -140,7 +147,10 @@ impl Resolver {
 
     /// What was learnt since it was last taken.
     pub fn take(&self) -> Vec<Learnt> {
-        std::mem::take(&mut self.lock().learnt)
+        let mut state = self.lock();
+        let learnt = std::mem::take(&mut state.learnt);
+        state.waiting -= learnt.iter().map(|it| it.waiting.len()).sum::<usize>();
+        learnt
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -154,6 +164,8 @@ mod tests {
 
     use super::*;
 
+    const DEVICE: Ifindex = Ifindex(7);
+
     fn resolver() -> Resolver {
         Resolver::new(Arc::new(EventFd::new(EFD_NONBLOCK).unwrap()))
     }
@@ -162,9 +174,9 @@ mod tests {
     fn an_address_is_asked_for_once_in_a_while_and_its_answer_taken_once() {
         let (resolver, now) = (resolver(), Instant::now());
         let (address, lladdr) = (IpAddr::from([10, 0, 0, 1]), MacAddress([2, 0, 0, 0, 0, 1]));
-        assert!(resolver.ask(address, now));
-        assert!(!resolver.ask(address, now));
-        assert!(resolver.ask(address, now + PATIENCE));
+        assert!(resolver.ask(DEVICE, address, now));
+        assert!(!resolver.ask(DEVICE, address, now));
+        assert!(resolver.ask(DEVICE, address, now + PATIENCE));
         resolver.hear(address, lladdr, None);
         resolver.hear(address, lladdr, None);
         let learnt = resolver.take();
@@ -189,11 +201,19 @@ mod tests {
     fn a_flood_of_addresses_is_bounded() {
         let (resolver, now) = (resolver(), Instant::now());
         let address = |number: usize| IpAddr::from((number as u32).to_be_bytes());
-        let asked = (0..2 * ASKED_MAX).filter(|number| resolver.ask(address(*number), now));
-        assert_eq!(asked.count(), ASKED_MAX);
-        assert!(!resolver.ask(address(5000), now));
+        let asked = |by| {
+            let is_asked =
+                |number: &usize| resolver.ask(Ifindex(by), address(10_000 * by as usize + number), now);
+            (0..2 * ASKED_MAX).filter(is_asked).count()
+        };
+        assert_eq!((asked(1), asked(2)), (ASKED_BY_ONE_MAX, ASKED_BY_ONE_MAX));
+        assert_eq!(
+            (3..30).map(asked).sum::<usize>(),
+            ASKED_MAX - 2 * ASKED_BY_ONE_MAX
+        );
+        assert!(!resolver.ask(DEVICE, address(5000), now));
         assert_eq!(resolver.give_up(now + MEMORY), 0);
-        assert!(resolver.ask(address(5000), now + MEMORY));
+        assert!(resolver.ask(DEVICE, address(5000), now + MEMORY));
     }
 
     #[test]
@@ -203,7 +223,7 @@ mod tests {
         let frame = |octet| Frame::from_octets(&[octet; 60]);
         assert!(!resolver.hold(here, &frame(0)), "it was not asked for");
         for address in [here, nowhere] {
-            resolver.ask(address, now);
+            resolver.ask(DEVICE, address, now);
             let held = (0..=WAITING_MAX).filter(|number| resolver.hold(address, &frame(*number as u8)));
             assert_eq!(held.count(), WAITING_MAX);
         }
@@ -213,5 +233,23 @@ mod tests {
         assert_eq!(order, (0..WAITING_MAX as u8).collect::<Vec<_>>());
         assert_eq!(resolver.give_up(now), 0);
         assert_eq!(resolver.give_up(now + MEMORY), WAITING_MAX as u64);
+    }
+
+    #[test]
+    fn a_flood_of_answers_is_bounded_until_somebody_takes_them() {
+        let (resolver, now) = (resolver(), Instant::now());
+        let address = |number: usize| IpAddr::from((number as u32).to_be_bytes());
+        let [here, there] = [1, 2].map(|last| MacAddress([2, 0, 0, 0, 0, last]));
+        let mut held = 0;
+        for number in 0..2 * ASKED_MAX {
+            resolver.ask(DEVICE, address(number), now);
+            held += usize::from(resolver.hold(address(number), &Frame::from_octets(&[0; 60])));
+            resolver.hear(address(number), here, None);
+            resolver.hear(address(0), there, Some(here));
+        }
+        assert_eq!(held, WAITING_SUM_MAX);
+        assert_eq!(resolver.take().len(), ASKED_MAX);
+        assert!(resolver.ask(DEVICE, address(5000), now));
+        assert!(resolver.hold(address(5000), &Frame::from_octets(&[0; 60])));
     }
 }

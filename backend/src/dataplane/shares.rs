@@ -1,11 +1,12 @@
 //! Who is behind an uplink: for whom a frame is that came from it, or that another device behind it sends.
 
+use std::cmp::Reverse;
 use std::net::IpAddr;
 
 use devices::packet::MacAddress;
 use netkit::Slot;
 
-/// The devices behind an uplink, and by what their frames are known.
+/// The devices behind an uplink, and by what their frames are known. What was added is found after [`Shares::sorted`].
 #[derive(Debug, Default)]
 pub struct Shares {
     /// It gets everything that is for no other.
@@ -16,12 +17,10 @@ pub struct Shares {
     members: Vec<Slot>,
     /// Devices by IP address, in order.
     hosts: Vec<(IpAddr, Slot)>,
-    /// Devices by shorter prefix, the longest first.
+    /// Devices by shorter prefix, the longest first, and those of a length by their address.
     networks: Vec<(Prefix, Slot)>,
-    /// Whom a queue is leased to, by its number, if only that device's frames come by it.
-    lessees: Vec<Option<Slot>>,
-    /// Lessees by Ethernet address, in order, for frames that come by other queues.
-    lessee_addresses: Vec<(MacAddress, Slot)>,
+    /// Devices that lease queues, by Ethernet address, in order.
+    lessees: Vec<(MacAddress, Slot)>,
 }
 
 /// An IP address and how much of it counts.
@@ -63,7 +62,7 @@ impl Shares {
             SharedBy::Addresses(addresses) => {
                 self.members.push(device);
                 for address in addresses {
-                    insert(&mut self.addresses, *address, device);
+                    self.addresses.push((*address, device));
                 }
             }
             SharedBy::Prefixes(prefixes) => {
@@ -76,24 +75,27 @@ impl Shares {
 
     fn add_prefix(&mut self, prefix: Prefix, device: Slot) {
         if prefix.length == prefix.full_length() {
-            insert(&mut self.hosts, prefix.address, device);
+            self.hosts.push((prefix.address, device));
         } else {
             self.networks.push((prefix, device));
-            self.networks
-                .sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.length));
         }
     }
 
-    /// A queue is leased to a device, which has this address. Unless the NIC keeps the queue for that address, others'
-    /// frames may come by it, too.
-    pub fn lease(&mut self, queue: usize, is_kept: bool, device: Slot, address: MacAddress) {
-        if self.lessees.len() <= queue {
-            self.lessees.resize(queue + 1, None);
-        }
-        self.lessees[queue] = is_kept.then_some(device);
+    /// A device leases queues, and has this address. What is for it is told by that, not by the queue that it comes by: a
+    /// NIC without flow rules gives others' frames there, too, and one with them does while its rules change.
+    pub fn lease(&mut self, device: Slot, address: MacAddress) {
         if address.is_unicast() {
-            insert(&mut self.lessee_addresses, address, device);
+            self.lessees.push((address, device));
         }
+    }
+
+    /// Puts in order what was added. Of two devices with the same address the one that was added last has it.
+    pub fn sorted(mut self) -> Shares {
+        sort(&mut self.addresses, |address| *address);
+        sort(&mut self.hosts, |address| *address);
+        sort(&mut self.networks, Prefix::place);
+        sort(&mut self.lessees, |address| *address);
+        self
     }
 
     /// Whether frames of L3 devices go through it.
@@ -101,21 +103,15 @@ impl Shares {
         !self.hosts.is_empty() || !self.networks.is_empty()
     }
 
-    /// To whom a queue is leased, if only that device's frames come by it.
-    #[inline]
-    pub fn lessee(&self, queue: usize) -> Option<Slot> {
-        self.lessees.get(queue).copied().flatten()
-    }
-
     /// The lessee with an address.
     #[inline]
-    pub fn lessee_at(&self, address: MacAddress) -> Option<Slot> {
-        find(&self.lessee_addresses, &address)
+    pub fn lessee(&self, address: MacAddress) -> Option<Slot> {
+        find(&self.lessees, &address)
     }
 
-    /// Every lessee, as often as it has addresses.
+    /// Every lessee.
     pub fn lessees(&self) -> impl Iterator<Item = Slot> {
-        self.lessee_addresses.iter().map(|(_, device)| *device)
+        self.lessees.iter().map(|(_, device)| *device)
     }
 
     /// Devices that get what is for groups.
@@ -147,11 +143,24 @@ impl Shares {
 
     /// The device with this IP address.
     pub fn host(&self, address: IpAddr) -> Option<Slot> {
-        let network = || {
-            let covers = |(prefix, _): &&(Prefix, Slot)| prefix.covers(address);
-            self.networks.iter().find(covers).map(|(_, device)| *device)
-        };
-        find(&self.hosts, &address).or_else(network)
+        find(&self.hosts, &address).or_else(|| self.network(address))
+    }
+
+    /// The device with the longest prefix that an IP address has: looked for once for each length that there is.
+    fn network(&self, address: IpAddr) -> Option<Slot> {
+        let mut networks = self.networks.as_slice();
+        while let Some((Prefix { length, .. }, _)) = networks.first() {
+            let count = networks.partition_point(|(prefix, _)| prefix.length == *length);
+            let (of_length, shorter) = networks.split_at(count);
+            let wanted = Prefix::new(address, *length);
+            let place =
+                wanted.and_then(|wanted| of_length.binary_search_by(|(prefix, _)| prefix.cmp(&wanted)).ok());
+            if let Some(place) = place {
+                return Some(of_length[place].1);
+            }
+            networks = shorter;
+        }
+        None
     }
 }
 
@@ -179,8 +188,9 @@ impl Prefix {
         if self.address.is_ipv4() { 32 } else { 128 }
     }
 
-    fn covers(&self, address: IpAddr) -> bool {
-        address.is_ipv4() == self.address.is_ipv4() && Prefix::new(address, self.length) == Some(*self)
+    /// Where it stands among others: longer ones come first.
+    fn place(&self) -> (Reverse<u8>, IpAddr) {
+        (Reverse(self.length), self.address)
     }
 }
 
@@ -208,12 +218,16 @@ impl std::str::FromStr for Prefix {
     }
 }
 
-/// Puts an entry where it belongs; one with the same key is replaced.
-fn insert<K: Ord>(entries: &mut Vec<(K, Slot)>, key: K, device: Slot) {
-    match entries.binary_search_by(|(other, _)| other.cmp(&key)) {
-        Ok(place) => entries[place].1 = device,
-        Err(place) => entries.insert(place, (key, device)),
-    }
+/// Sorts entries; of those with the same key the last one stays.
+fn sort<K: Copy, P: Ord>(entries: &mut Vec<(K, Slot)>, place: impl Fn(&K) -> P) {
+    entries.sort_by_key(|(key, _)| place(key));
+    entries.dedup_by(|later, kept| {
+        let is_same = place(&later.0) == place(&kept.0);
+        if is_same {
+            *kept = *later;
+        }
+        is_same
+    });
 }
 
 #[inline]
@@ -250,6 +264,7 @@ mod tests {
         let mut shares = Shares::default();
         shares.add(slots[0], &SharedBy::Addresses(vec![mac(9), mac(1)]));
         shares.add(slots[1], &SharedBy::Addresses(vec![mac(5)]));
+        let shares = shares.sorted();
         assert_eq!(shares.destination(mac(1)), Destination::Device(slots[0]));
         assert_eq!(shares.destination(mac(9)), Destination::Device(slots[0]));
         assert_eq!(shares.destination(mac(5)), Destination::Device(slots[1]));
@@ -280,12 +295,21 @@ mod tests {
         );
         shares.add(
             slots[1],
-            &SharedBy::Prefixes(prefixes(&["10.1.2.3", "10.1.0.9/16"])),
+            &SharedBy::Prefixes(prefixes(&["10.1.2.3", "10.1.0.9/16", "fd00:2::/48"])),
         );
+        shares.add(
+            slots[2],
+            &SharedBy::Prefixes(prefixes(&["10.2.0.0/16", "fd00:2:0:1::/64", "12.0.0.0/7"])),
+        );
+        let shares = shares.sorted();
         let host = |address: &str| shares.host(address.parse().unwrap());
         assert_eq!(host("10.9.9.9"), Some(slots[0]));
         assert_eq!(host("10.1.9.9"), Some(slots[1]));
         assert_eq!(host("10.1.2.3"), Some(slots[1]));
+        assert_eq!(host("10.2.9.9"), Some(slots[2]));
+        assert_eq!(host("13.0.0.1"), Some(slots[2]));
+        assert_eq!(host("fd00:2:0:1::5"), Some(slots[2]));
+        assert_eq!(host("fd00:2:0:2::5"), Some(slots[1]));
         assert_eq!(host("fd00::1"), Some(slots[0]));
         assert_eq!((host("11.0.0.1"), host("fd00::2")), (None, None));
         assert!("10.0.0.0/33".parse::<Prefix>().is_err() && "x".parse::<Prefix>().is_err());
@@ -293,14 +317,31 @@ mod tests {
     }
 
     #[test]
-    fn a_leased_queue_and_its_lessee_s_address_lead_to_the_lessee() {
+    fn an_address_that_two_have_is_the_last_one_s() {
         let slots = slots();
         let mut shares = Shares::default();
-        shares.lease(3, true, slots[1], mac(4));
-        shares.lease(5, false, slots[1], mac(4));
-        assert_eq!((shares.lessee(3), shares.lessee(2)), (Some(slots[1]), None));
-        assert_eq!(shares.lessee(5), None, "others' frames come by it, too");
-        assert_eq!(shares.lessee(99), None);
-        assert_eq!(shares.lessee_at(mac(4)), Some(slots[1]));
+        for slot in [slots[1], slots[0], slots[2]] {
+            shares.add(slot, &SharedBy::Addresses(vec![mac(1)]));
+            shares.add(slot, &SharedBy::Prefixes(vec!["10.0.0.0/8".parse().unwrap()]));
+        }
+        let shares = shares.sorted();
+        assert_eq!(shares.destination(mac(1)), Destination::Device(slots[2]));
+        assert_eq!(shares.host("10.0.0.1".parse().unwrap()), Some(slots[2]));
+    }
+
+    #[test]
+    fn a_lessee_has_its_address_and_is_there_once() {
+        let slots = slots();
+        let mut shares = Shares::default();
+        for _ in 0..2 {
+            shares.lease(slots[1], mac(4));
+        }
+        shares.lease(slots[2], MacAddress::ZERO);
+        let shares = shares.sorted();
+        assert_eq!(
+            (shares.lessee(mac(4)), shares.lessee(mac(5))),
+            (Some(slots[1]), None)
+        );
+        assert_eq!(shares.lessees().collect::<Vec<_>>(), [slots[1]]);
     }
 }

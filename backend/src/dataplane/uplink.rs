@@ -80,7 +80,7 @@ impl Path {
         };
         let next = match plan.view.device(device).mode {
             Mode::L2 => self.leave_l2(device, &port.shares, frame, targets),
-            Mode::L3 => self.leave_l3(uplink, port, frame, targets)?,
+            Mode::L3 => self.leave_l3(device, uplink, port, frame, targets)?,
         };
         match next {
             Next::Neighbour(neighbour) if neighbour != device => self.transmit(neighbour, frame, targets),
@@ -112,6 +112,7 @@ impl Path {
     /// Where a packet goes; one for outside gets its Ethernet header.
     fn leave_l3<'p>(
         &mut self,
+        device: Slot,
         uplink: Slot,
         port: &UplinkPort,
         frame: &mut Frame,
@@ -131,7 +132,10 @@ impl Path {
                 match view.routing.neighbour(view.ifindex, next) {
                     Some(lladdr) => lladdr,
                     None => {
-                        self.solicit(uplink, port, source, next, targets);
+                        // In another's name nobody asks: who hears the question would take the other to be here.
+                        if port.shares.host(source) == Some(device) {
+                            self.solicit(device, uplink, port, source, next, targets);
+                        }
                         return match port.resolver.hold(next, frame) {
                             true => Ok(Next::Held),
                             false => Err(DropReason::NeighbourUnknown),
@@ -150,6 +154,7 @@ impl Path {
     #[cold]
     fn solicit<'p>(
         &mut self,
+        device: Slot,
         uplink: Slot,
         port: &UplinkPort,
         source: IpAddr,
@@ -157,20 +162,20 @@ impl Path {
         targets: &mut Targets<'p>,
     ) {
         let mut question = [0; l3::REPLY_MAX];
-        let address = targets.plan.view.device(uplink).address;
-        if port.resolver.ask(wanted, Instant::now())
+        let view = &targets.plan.view;
+        let (asker, address) = (view.device(device).ifindex, view.device(uplink).address);
+        if port.resolver.ask(asker, wanted, Instant::now())
             && let Some(len) = l3::ask(source, wanted, address, &mut question)
         {
             self.answer(uplink, &question[..len], targets);
         }
     }
 
-    /// Takes a frame that an uplink's NIC received on one of its queues.
+    /// Takes a frame that an uplink's NIC received.
     pub(super) fn arrive<'p>(
         &mut self,
         uplink: Slot,
         port: &'p UplinkPort,
-        queue: usize,
         frame: &mut Frame,
         targets: &mut Targets<'p>,
     ) {
@@ -184,7 +189,7 @@ impl Path {
             },
         );
         if !is_decided {
-            self.distribute(uplink, port, queue, frame, targets);
+            self.distribute(uplink, port, frame, targets);
         }
     }
 
@@ -193,7 +198,6 @@ impl Path {
         &mut self,
         uplink: Slot,
         port: &'p UplinkPort,
-        queue: usize,
         frame: &mut Frame,
         targets: &mut Targets<'p>,
     ) {
@@ -201,8 +205,7 @@ impl Path {
         let Some(destination) = frame.destination() else {
             return targets.plan.view.count_unclaimed(uplink, self.shard);
         };
-        let lessee = shares.lessee(queue).or_else(|| shares.lessee_at(destination));
-        if let Some(lessee) = lessee {
+        if let Some(lessee) = shares.lessee(destination) {
             return self.receive_leased(uplink, lessee, frame, targets);
         }
         if destination.is_multicast() {
@@ -241,7 +244,8 @@ impl Path {
         });
     }
 
-    /// Sends a packet that an uplink received for its own address to the L3 device that has the packet's.
+    /// Sends a packet that an uplink received for its own address to the L3 device that has the packet's. What carries the
+    /// tag of a VLAN is of another network.
     fn distribute_packet<'p>(
         &mut self,
         uplink: Slot,
@@ -255,8 +259,9 @@ impl Path {
         }
         let is_ours = destination == targets.plan.view.device(uplink).address;
         let host = l3::addresses(frame).and_then(|(_, destination)| port.shares.host(destination));
-        match host.filter(|_| is_ours) {
+        match host.filter(|_| is_ours && !is_of_vlan(frame)) {
             Some(device) => {
+                frame.meta.vlan = None;
                 frame.head_mut()[..12].fill(0);
                 self.transmit(device, frame, targets);
             }
@@ -272,7 +277,7 @@ impl Path {
         frame: &mut Frame,
         targets: &mut Targets<'p>,
     ) -> bool {
-        if !port.shares.routes() {
+        if !port.shares.routes() || is_of_vlan(frame) {
             return false;
         }
         let Some(message) = l3::neighbour_message(frame) else {
@@ -293,6 +298,12 @@ impl Path {
         }
         true
     }
+}
+
+/// Whether a frame carries the tag of a VLAN. One with number 0 says a priority only (IEEE 802.1Q, 9.6).
+fn is_of_vlan(frame: &Frame) -> bool {
+    const NUMBER: u16 = 0x0fff;
+    frame.meta.vlan.is_some_and(|tag| tag.tci & NUMBER != 0)
 }
 
 /// Why a NIC did not take a frame.

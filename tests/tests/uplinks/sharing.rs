@@ -57,7 +57,8 @@ fn converse(test: &str, way: Way, mode: Mode) {
     transfer(a, b, ip(1), (41_000, 81), STREAM);
     transfer(c, b, ip(1), (41_001, 82), STREAM);
     let tally = capture.all_right();
-    assert_eq!((tally.tcp, tally.icmp), (0, 0), "{tally:?}");
+    // The streams before may still be closing.
+    assert_eq!((tally.tcp_octets, tally.icmp), (0, 0), "{tally:?}");
 }
 
 #[test]
