@@ -32,6 +32,9 @@ pub enum Error {
         object: String,
         source: io::Error,
     },
+    /// A guest did not do what it was to do.
+    #[error(transparent)]
+    Guest(#[from] crate::rig::Error),
     /// The machine lacks what it takes.
     #[error("{0}")]
     Missing(String),

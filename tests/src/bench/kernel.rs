@@ -102,7 +102,7 @@ impl Wire {
 
     /// One frame to and fro. Both ends poll in one thread, as `load` does.
     fn closed_loop(&self, timing: Timing) -> Result<Measured> {
-        pin(GENERATOR_CPU)?;
+        pin(0, GENERATOR_CPU)?;
         let sockets = [0, 1].map(|index| self.enter(index).and_then(|()| PacketSocket::open(ENDS[index].0)));
         let [a, b] = sockets;
         let (a, b) = (a?, b?);
@@ -225,12 +225,13 @@ fn ip(words: &str) -> Result<()> {
     }
 }
 
-fn pin(cpu: usize) -> Result<()> {
+/// Binds a thread, the calling one if it is 0, to a processor.
+pub fn pin(thread: libc::pid_t, cpu: usize) -> Result<()> {
     // SAFETY: the set is ours, and all zero is an empty one.
     let result = unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
         libc::CPU_SET(cpu, &mut set);
-        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set)
+        libc::sched_setaffinity(thread, size_of::<libc::cpu_set_t>(), &raw const set)
     };
     match result {
         0 => Ok(()),

@@ -21,6 +21,7 @@ pub mod statistics;
 pub mod testpmd;
 pub mod veth;
 pub mod virtio_user;
+pub mod way_out;
 pub mod works;
 
 pub use error::Error;

@@ -8,6 +8,7 @@ use super::generator::Generator;
 use super::peers::{Kind, Peer};
 use super::results::{Outcome, Results, Round};
 use super::share::ENOUGH;
+use super::way_out::WayOut;
 use super::works::{How, Measured, Timing, WORKS, Work};
 use super::{Error, Result, idle, kernel, virtio_user};
 
@@ -39,6 +40,7 @@ pub struct Bench<'a> {
     pub options: &'a Options,
     pub generator: Generator,
     running: HashMap<Kind, std::result::Result<Peer, String>>,
+    way_out: Option<std::result::Result<WayOut, String>>,
     begun: Instant,
 }
 
@@ -49,6 +51,7 @@ impl<'a> Bench<'a> {
             options,
             generator,
             running: HashMap::new(),
+            way_out: None,
             begun: Instant::now(),
         }
     }
@@ -65,6 +68,9 @@ impl<'a> Bench<'a> {
                     .iter()
                     .any(|work| work.ours == *kind || work.theirs.contains(kind))
             });
+            if !later.iter().any(|work| matches!(work.how, How::WayOut { .. })) {
+                self.way_out = None;
+            }
         }
         all
     }
@@ -100,6 +106,11 @@ impl<'a> Bench<'a> {
     fn prepare(&mut self, kind: Kind) -> std::result::Result<(), String> {
         if !self.options.invites(kind) {
             return Err("not asked for (--peers)".to_owned());
+        }
+        if kind.way_out().is_some() {
+            let started = || WayOut::start().map_err(|error| error.without_paths());
+            let way_out = self.way_out.get_or_insert_with(started);
+            return way_out.as_ref().map(drop).map_err(Clone::clone);
         }
         if !kind.is_back_end() {
             return kernel::is_there(kind).map_err(|error| error.without_paths());
@@ -155,11 +166,17 @@ impl<'a> Bench<'a> {
     }
 
     fn measure(&self, work: &Work, kind: Kind) -> Result<Measured> {
+        let is_not_running = || Error::Missing(format!("{} does not run", kind.title()));
+        if let Some(way) = kind.way_out() {
+            let way_out = self.way_out.as_ref().and_then(|it| it.as_ref().ok());
+            let way_out = way_out.ok_or_else(is_not_running)?;
+            return way_out.measure(way, work, self.options.timing);
+        }
         if !kind.is_back_end() {
             return kernel::measure(kind, work, self.options.timing);
         }
         let peer = self.running.get(&kind).and_then(|peer| peer.as_ref().ok());
-        let peer = peer.ok_or_else(|| Error::Missing(format!("{} does not run", kind.title())))?;
+        let peer = peer.ok_or_else(is_not_running)?;
         peer.resume()?;
         let timing = self.options.timing;
         let huge_pages = self.generator.huge_pages;
@@ -174,6 +191,7 @@ impl<'a> Bench<'a> {
                 demanded.and_then(|()| virtio_user::measure(peer, packed, size, huge_pages, timing))
             }
             How::Idle => idle::measure(peer, &self.generator),
+            How::WayOut { .. } => Err(Error::Missing(format!("{} is no way out", kind.title()))),
         };
         peer.pause()?;
         measured

@@ -35,7 +35,8 @@ impl Drop for Veth {
     }
 }
 
-fn ip(words: &[&str]) -> Result<()> {
+/// Runs ip(8).
+pub fn ip(words: &[&str]) -> Result<()> {
     let output = Command::new("ip")
         .args(words)
         .output()

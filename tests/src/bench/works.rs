@@ -85,6 +85,8 @@ pub enum How {
     VirtioUser { packed: bool, size: u16 },
     /// Nothing is done, and the back end's processor time counts.
     Idle,
+    /// With iperf3 between a guest of QEMU's and a namespace behind a NIC.
+    WayOut { into_guest: bool },
 }
 
 /// What is aimed at.
@@ -155,6 +157,16 @@ const fn virtio_user(id: &'static str, title: &'static str, packed: bool, size: 
     Work {
         how: How::VirtioUser { packed, size },
         theirs: &[Kind::Dpdk],
+        ..both_ways(id, title, &[])
+    }
+}
+
+const fn way_out(id: &'static str, title: &'static str, into_guest: bool) -> Work {
+    Work {
+        how: How::WayOut { into_guest },
+        figures: OCTETS,
+        ours: Kind::UplinkKernel,
+        theirs: &[Kind::QemuTap, Kind::UplinkXdp],
         ..both_ways(id, title, &[])
     }
 }
@@ -305,6 +317,16 @@ pub const WORKS: &[Work] = &[
             &["--mode", "one-way", "--size", "gso", "--verify", "none"],
         )
     },
+    way_out(
+        "way-out",
+        "TCP from a guest under QEMU, through a NIC (veth) to a namespace; without KVM the guest's processor limits",
+        false,
+    ),
+    way_out(
+        "way-out-reverse",
+        "the same from the namespace to the guest",
+        true,
+    ),
     aiming(
         1.3,
         virtio_user(
@@ -351,6 +373,19 @@ mod tests {
         for work in WORKS {
             assert!(work.ours.is_ours() && !work.theirs.is_empty(), "{}", work.id);
             assert!(!work.theirs.contains(&work.ours), "{}", work.id);
+        }
+    }
+
+    #[test]
+    fn the_ways_out_of_a_guest_are_compared_with_each_other_only() {
+        for work in WORKS {
+            let is_way_out = matches!(work.how, How::WayOut { .. });
+            let mut all = std::iter::once(&work.ours).chain(work.theirs);
+            assert!(
+                all.all(|kind| kind.way_out().is_some() == is_way_out),
+                "{}",
+                work.id
+            );
         }
     }
 

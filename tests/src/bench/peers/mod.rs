@@ -11,12 +11,13 @@ use serde::Serialize;
 use tempfile::TempDir;
 
 use super::share::{self, Habit};
+use super::way_out::Way;
 use super::{Error, Result};
 use crate::netkitd::Netkitd;
 use crate::rig::Process;
 
 use netkitd::Resident;
-pub use netkitd::daemon;
+pub use netkitd::{af_xdp, behind_nic, daemon, packet_sockets};
 
 /// The peers by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -46,11 +47,17 @@ pub enum Kind {
     Veth,
     /// The kernel's netkit between two network namespaces.
     Netkit,
+    /// netkitd between a guest of QEMU's and packet sockets on a NIC.
+    UplinkKernel,
+    /// netkitd between a guest of QEMU's and AF_XDP sockets on a NIC.
+    UplinkXdp,
+    /// QEMU's tap, without vhost, in a bridge with a NIC.
+    QemuTap,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 12] = [
+    pub const ALL: [Kind; 15] = [
         Kind::Netkitd,
         Kind::NetkitdPolicy,
         Kind::NetkitdCrowd,
@@ -63,6 +70,9 @@ impl Kind {
         Kind::Stock,
         Kind::Veth,
         Kind::Netkit,
+        Kind::UplinkKernel,
+        Kind::UplinkXdp,
+        Kind::QemuTap,
     ];
 
     /// For the command line and the JSON.
@@ -80,6 +90,9 @@ impl Kind {
             Kind::Stock => "stock",
             Kind::Veth => "veth",
             Kind::Netkit => "netkit",
+            Kind::UplinkKernel => "uplink-kernel",
+            Kind::UplinkXdp => "uplink-xdp",
+            Kind::QemuTap => "qemu-tap",
         }
     }
 
@@ -98,6 +111,9 @@ impl Kind {
             Kind::Stock => "rust-vmm's daemon",
             Kind::Veth => "kernel veth",
             Kind::Netkit => "kernel netkit",
+            Kind::UplinkKernel => "netkitd, kernel uplink",
+            Kind::UplinkXdp => "netkitd, AF_XDP uplink",
+            Kind::QemuTap => "QEMU's tap, vhost=off",
         }
     }
 
@@ -109,15 +125,26 @@ impl Kind {
     /// Whether it is one of ours.
     pub fn is_ours(self) -> bool {
         use Kind::{Netkitd, NetkitdCrowd, NetkitdPackets, NetkitdPolicy, NetkitdXdp};
-        matches!(
+        let is_peer = matches!(
             self,
             Netkitd | NetkitdPolicy | NetkitdCrowd | NetkitdXdp | NetkitdPackets
-        )
+        );
+        is_peer || matches!(self, Kind::UplinkKernel | Kind::UplinkXdp)
     }
 
     /// Whether it has vhost-user sockets.
     pub fn is_back_end(self) -> bool {
-        !matches!(self, Kind::Veth | Kind::Netkit)
+        !matches!(self, Kind::Veth | Kind::Netkit) && self.way_out().is_none()
+    }
+
+    /// How frames leave the host, where a guest of QEMU's sends them.
+    pub fn way_out(self) -> Option<Way> {
+        match self {
+            Kind::UplinkKernel => Some(Way::Kernel),
+            Kind::UplinkXdp => Some(Way::AfXdp),
+            Kind::QemuTap => Some(Way::Tap),
+            _ => None,
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use super::super::share::Habit;
 use super::super::veth::Veth;
 use super::super::{BACK_END_CPU, Error, Result};
 use super::{Kind, Peer, Program};
-use crate::driver::{NetDriver, Pair, PairConfig, Setup};
+use crate::driver::{self, NetDriver, Pair, PairConfig, Setup};
 use crate::netkitd::Netkitd;
 use crate::programs::{Programs, compile};
 use vmm_glue::client::End;
@@ -60,36 +60,12 @@ pub fn start(kind: Kind) -> Result<Peer> {
 fn start_with_uplinks(kind: Kind, daemon: Netkitd) -> Result<Peer> {
     let veth = Veth::new(if kind == Kind::NetkitdXdp { "nkbx" } else { "nkbp" })?;
     let end = |index: usize| {
-        let pair = Pair::unattached(&daemon, &format!("nk{index}"), PairConfig::default());
-        let (ifname, name) = (veth.ends[index].clone(), format!("up{index}"));
+        let ifname = &veth.ends[index];
         let nic = match kind {
-            Kind::NetkitdXdp => NicSpec::AfXdp(AfXdpNic {
-                ifname,
-                queue: 0,
-                queues: None,
-                mode: AfXdpMode::Auto,
-                busy_poll: false,
-            }),
-            _ => NicSpec::Kernel(KernelNic { ifname, queues: None }),
+            Kind::NetkitdXdp => af_xdp(ifname),
+            _ => packet_sockets(ifname),
         };
-        let uplink = UplinkCreate {
-            name: name.clone(),
-            nic,
-            domain: None,
-            ifindex: None,
-        };
-        let spec = AttachmentSpec::Uplink(UplinkSpec {
-            uplink: name,
-            share: Share::None,
-            addresses: Vec::new(),
-        });
-        let client = daemon.client();
-        let wired = client
-            .create_uplink(&uplink)
-            .and_then(|()| client.attach(&pair.a.device, &spec));
-        wired.map_err(|error| Error::Missing(error.to_string()))?;
-        pair.b.attach(SocketMode::Server, 1);
-        Ok(pair.b.socket)
+        behind_nic(&daemon, index, nic).map(|guest| guest.socket)
     };
     let sockets = [end(0)?, end(1)?];
     Ok(Peer {
@@ -100,6 +76,49 @@ fn start_with_uplinks(kind: Kind, daemon: Netkitd) -> Result<Peer> {
         habit: Habit::Sleeps,
         program: Program::Netkitd(Box::new(daemon), Box::new(Resident::Veth(veth))),
     })
+}
+
+/// A NIC of one queue, reached by AF_XDP.
+pub fn af_xdp(ifname: &str) -> NicSpec {
+    NicSpec::AfXdp(AfXdpNic {
+        ifname: ifname.to_owned(),
+        queue: 0,
+        queues: None,
+        mode: AfXdpMode::Auto,
+        busy_poll: false,
+    })
+}
+
+/// A NIC, reached by packet sockets.
+pub fn packet_sockets(ifname: &str) -> NicSpec {
+    NicSpec::Kernel(KernelNic {
+        ifname: ifname.to_owned(),
+        queues: None,
+    })
+}
+
+/// A pair, one end of which has a NIC to itself; the other, which it gives, has a guest's socket.
+pub fn behind_nic(daemon: &Netkitd, index: usize, nic: NicSpec) -> Result<driver::End> {
+    let pair = Pair::unattached(daemon, &format!("nk{index}"), PairConfig::default());
+    let name = format!("up{index}");
+    let uplink = UplinkCreate {
+        name: name.clone(),
+        nic,
+        domain: None,
+        ifindex: None,
+    };
+    let spec = AttachmentSpec::Uplink(UplinkSpec {
+        uplink: name,
+        share: Share::None,
+        addresses: Vec::new(),
+    });
+    let client = daemon.client();
+    let wired = client
+        .create_uplink(&uplink)
+        .and_then(|()| client.attach(&pair.a.device, &spec));
+    wired.map_err(|error| Error::Missing(error.to_string()))?;
+    pair.b.attach(SocketMode::Server, 1);
+    Ok(pair.b)
 }
 
 /// A daemon with all its threads on the back end's processor.
