@@ -64,6 +64,14 @@ impl Memberships {
         Ok(())
     }
 
+    /// Asks for nothing any more. To be called before a netdev is deleted: the kernel forgets what one on top of another
+    /// had asked of that.
+    pub(in crate::nic) fn leave(&mut self) {
+        for membership in std::mem::take(&mut self.held) {
+            let _ = self.change(membership, libc::PACKET_DROP_MEMBERSHIP);
+        }
+    }
+
     fn change(&self, membership: Membership, option: libc::c_int) -> io::Result<()> {
         let (kind, address) = match membership {
             Membership::Promiscuous => (libc::PACKET_MR_PROMISC, MacAddress::ZERO),

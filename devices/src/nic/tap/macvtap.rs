@@ -145,6 +145,7 @@ impl Macvtap {
 
 impl Drop for Macvtap {
     fn drop(&mut self) {
+        self.memberships.leave();
         // Nobody is left to be told what fails; the netdev may be gone.
         if self.is_ours {
             let _ = macvlan::delete(self.netdev.ifindex());
