@@ -693,14 +693,14 @@ fn rate_limit_loses_no_tokens_to_frequent_frames() {
         let (_, from) = bucket(ours, 9);
         let passed = || counter(ours, "buckets", &9u32.to_ne_bytes(), 3);
         let before = passed();
-        let start = std::time::Instant::now();
-        while start.elapsed().as_millis() < 50 {
+        // By the bucket's own clock: the last frame comes a little before any other.
+        while bucket(ours, 9).1 - from < 50_000_000 {
             verdict_on(ours, "rate_limit_guest", &frame, 9);
         }
         let (tokens, to) = bucket(ours, 9);
         // What has not made a whole token yet is kept.
         let expected = (to - from) * 1_000 / 1_000_000_000;
-        assert!(expected >= 40, "{expected} tokens in 50 ms");
+        assert!(expected >= 50);
         let given = tokens + frame.len() as u64 * (passed() - before);
         assert!(given.abs_diff(expected) <= 1, "{given} tokens, not {expected}");
     });
