@@ -5,7 +5,7 @@ use std::sync::Arc;
 use devices::guest::GuestPort;
 use devices::packet::MacAddress;
 use devices::tap::Tap;
-use netkit::{Device, Ifindex, Mode};
+use netkit::{Device, Ifindex, Mode, View};
 use netkit_api::{AttachmentKind, AttachmentSpec, TapSpec, UplinkSpec, VhostUserSpec};
 
 use super::store::SavedAttachment;
@@ -94,7 +94,7 @@ impl Attachment {
     }
 
     /// As workers see it.
-    pub fn port(&self, gateway: MacAddress) -> Port {
+    pub fn port(&self, gateway: MacAddress, view: &View) -> Port {
         match self {
             Attachment::VhostUser(this) => Port::Guest {
                 port: this.port.clone(),
@@ -106,7 +106,9 @@ impl Attachment {
                 address: this.address.clone(),
                 gateway,
             },
-            Attachment::Uplink(_) => Port::Shared { uplink: None },
+            Attachment::Uplink(this) => Port::Shared {
+                uplink: view.slot(this.uplink),
+            },
         }
     }
 

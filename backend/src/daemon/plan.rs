@@ -55,10 +55,7 @@ impl Daemon {
             return Port::Uplink(uplink.port(self.shares(ifindex, view), device.up));
         }
         match self.attachments.get(&ifindex) {
-            Some(Attachment::Uplink(it)) => Port::Shared {
-                uplink: view.slot(it.uplink),
-            },
-            Some(attachment) => attachment.port(gateway_address(ifindex)),
+            Some(attachment) => attachment.port(gateway_address(ifindex), view),
             None => Port::None,
         }
     }
